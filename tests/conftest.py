@@ -1,0 +1,39 @@
+"""Every test works in folders of its own: a developer's cache and results are never touched."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from vitprof.places import Places, places
+
+
+@pytest.fixture(scope="session", autouse=True)
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Sends cache, data and configuration of this process and its children to temporary folders."""
+    root = tmp_path_factory.mktemp("vitprof")
+    names = {f"VITPROF_{name}_DIR": str(root / name.lower()) for name in ("CACHE", "DATA", "CONFIG")}
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(names)
+    yield
+    for name, value in before.items():
+        os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+@pytest.fixture
+def here(folders: None) -> Places:
+    """The session's cache and data folders: artifacts are exported once for all tests."""
+    return places()
+
+
+@pytest.fixture
+def image_file(tmp_path: Path) -> Path:
+    """One (1, 3, 224, 224) float32 image for the reference model."""
+    import numpy as np
+
+    path = tmp_path / "image.bin"
+    np.random.default_rng(0).standard_normal((1, 3, 224, 224)).astype("float32").tofile(path)
+    return path

@@ -1,0 +1,35 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vitprof.export.inputs import input_count, seeded_inputs, write_tensors
+
+
+@pytest.mark.parametrize(("batch", "count"), [(1, 4), (2, 2), (3, 2), (4, 1), (64, 1)])
+def test_at_least_four_images_are_compared(batch: int, count: int) -> None:
+    assert input_count(batch) == count
+    assert batch * input_count(batch) >= 4
+
+
+def test_images_are_seeded_different_from_each_other_and_never_zero() -> None:
+    first, second = seeded_inputs((1, 3, 32, 32), "float32", 2, seed=5)
+    again = seeded_inputs((1, 3, 32, 32), "float32", 2, seed=5)
+    assert np.array_equal(first, again[0])
+    assert not np.array_equal(first, second)
+    assert not np.array_equal(first, seeded_inputs((1, 3, 32, 32), "float32", 1, seed=6)[0])
+    assert (first != 0).all()
+    assert abs(first.mean()) < 0.1
+    assert 0.9 < first.std() < 1.1
+
+
+def test_half_precision_images_are_the_same_ones_rounded() -> None:
+    (full,), (half,) = (seeded_inputs((1, 3, 8, 8), dtype, 1, seed=0) for dtype in ("float32", "float16"))
+    assert np.array_equal(full.astype("float16"), half)
+
+
+def test_tensors_are_written_raw_and_back_to_back(tmp_path: Path) -> None:
+    tensors = seeded_inputs((2, 3, 4, 4), "float32", 3, seed=0)
+    write_tensors(tmp_path / "inputs.bin", tensors)
+    values = np.fromfile(tmp_path / "inputs.bin", dtype="<f4").reshape(3, 2, 3, 4, 4)
+    assert np.array_equal(values, np.stack(tensors))

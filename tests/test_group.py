@@ -1,0 +1,162 @@
+"""The interleaving, with the runner's own loop in virtual time: who is measured when, what counts, when it ends."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vitprof.analysis.summary import summarise
+from vitprof.devices.transports.fake import FakeTransport, VirtualClock, no_noise
+from vitprof.group import Cell, GroupSamples, Setting, measure_group
+from vitprof.protocols import Effort, protocol
+from vitprof.records import Grade, Protocol, StopReason
+from vitprof.report.progress import NoProgress
+from vitprof.runner.wire import Plan
+from vitprof.store.journal import Journal
+from vitprof.units import Amount
+
+MS = 1_000_000
+REFERENCE = Plan("fake", {"call_ns": 4 * MS})
+
+
+def _measure(
+    tmp_path: Path,
+    cells: dict[str, dict[str, object]],
+    rules: Protocol | None = None,
+    noise: Callable[[int], float] = no_noise,
+    reference: Plan | None = REFERENCE,
+) -> tuple[GroupSamples, list[dict[str, object]]]:
+    clock = VirtualClock(noise)
+    journal = Journal(tmp_path)
+    setting = Setting(
+        FakeTransport(clock), rules or protocol(), journal, NoProgress(), clock=lambda: clock.now_ns / 1e9
+    )
+    plans = [Cell(name, Plan("fake", options)) for name, options in cells.items()]  # type: ignore[arg-type]
+    group = measure_group(plans, reference, setting)
+    journal.close()
+    return group, [json.loads(line) for line in journal.path.read_text().splitlines()]
+
+
+def test_every_block_stands_between_two_reference_blocks(tmp_path: Path) -> None:
+    group, _ = _measure(tmp_path, {"a": {"call_ns": 8 * MS}, "b": {"call_ns": 2 * MS}})
+    for cell, ratio in zip(group.cells, (2.0, 0.5), strict=True):
+        rounds = [round_ for one in cell.samples.sets for round_ in one.rounds]
+        assert all(round_.reference_before_ns == round_.reference_after_ns == 4 * MS for round_ in rounds)
+        summary = summarise(cell.samples, protocol(), batch=1, macs_per_image=None, reference_long_run_ns=5 * MS)
+        assert summary and summary.relative
+        assert summary.relative.ratio.value == pytest.approx(ratio)
+        assert summary.drift_corrected_ns == pytest.approx(ratio * 5 * MS)
+        assert (summary.grade, summary.relative.grade) == (Grade.A, Grade.A)
+
+
+def test_a_round_measures_every_cell_once_and_the_order_changes(tmp_path: Path) -> None:
+    _, lines = _measure(tmp_path, {name: {"call_ns": 5 * MS} for name in "abc"})
+    rounds = [line for line in lines if line["kind"] == "round"]
+    orders = set()
+    for index in {line["block"]["index"] for line in rounds}:  # type: ignore[index]
+        order = tuple(line["cell"] for line in rounds if line["block"]["index"] == index)  # type: ignore[index]
+        assert sorted(order) == ["a", "b", "c"]
+        orders.add(order)
+    assert len(orders) > 1
+
+
+def test_standard_takes_five_sets_and_at_least_three_counted_rounds_each(tmp_path: Path) -> None:
+    group, _ = _measure(tmp_path, {"a": {"call_ns": 5 * MS}})
+    samples = group.cells[0].samples
+    assert samples.stop_reason is StopReason.PRECISION
+    assert len(samples.sets) == 5
+    for one in samples.sets:
+        assert one.is_warm
+        assert sum(not round_.is_warm_up for round_ in one.rounds) >= 3
+        warm_up_ns = sum(sum(r.block.samples_ns) + sum(r.block.set_aside_ns) for r in one.rounds if r.is_warm_up)
+        assert warm_up_ns >= 300 * MS
+
+
+def test_warm_up_calls_are_not_in_the_summary(tmp_path: Path) -> None:
+    group, _ = _measure(tmp_path, {"a": {"call_ns": 5 * MS}})
+    summary = summarise(group.cells[0].samples, protocol(), batch=1, macs_per_image=None, reference_long_run_ns=None)
+    rounds = [round_ for one in group.cells[0].samples.sets for round_ in one.rounds]
+    assert summary
+    assert summary.latency.samples == sum(len(r.block.samples_ns) for r in rounds if not r.is_warm_up)
+    assert summary.latency.warm_up_samples == sum(len(r.block.samples_ns) for r in rounds if r.is_warm_up) > 0
+
+
+def test_the_cap_ends_a_cell_that_stays_noisy(tmp_path: Path) -> None:
+    flips = iter(range(10**9))
+    group, _ = _measure(tmp_path, {"a": {"call_ns": 5 * MS}}, noise=lambda _: 1.0 + 0.5 * ((next(flips) // 13) % 2))
+    samples = group.cells[0].samples
+    assert samples.stop_reason is StopReason.CAP
+    begin = samples.sets[0].rounds[0].block.start_ns
+    end = samples.sets[-1].rounds[-1].block.start_ns
+    assert (end - begin) / 1e9 < 20
+
+
+@pytest.mark.parametrize(
+    ("amount", "reason"), [(Amount(duration_ns=3000 * MS), StopReason.DURATION), (Amount(calls=200), StopReason.CALLS)]
+)
+def test_an_asked_amount_is_measured_in_full(tmp_path: Path, amount: Amount, reason: StopReason) -> None:
+    group, _ = _measure(tmp_path, {"a": {"call_ns": 5 * MS}}, protocol(measure=amount))
+    samples = group.cells[0].samples
+    counted = [ns for one in samples.sets for r in one.rounds if not r.is_warm_up for ns in r.block.samples_ns]
+    assert samples.stop_reason is reason
+    assert sum(counted) >= (amount.duration_ns or 0) and len(counted) >= (amount.calls or 0)
+
+
+def test_a_cell_that_fails_keeps_its_samples_and_the_others_go_on(tmp_path: Path) -> None:
+    group, lines = _measure(
+        tmp_path, {"bad": {"call_ns": 5 * MS, "fault": "raise", "fault_at": "80"}, "good": {"call_ns": 5 * MS}}
+    )
+    bad, good = (cell.samples for cell in group.cells)
+    assert bad.stop_reason is StopReason.FAILED and bad.failure and "RuntimeError" in bad.failure.error
+    assert len(bad.sets) == 1 and bad.sets[0].rounds
+    assert good.stop_reason is StopReason.PRECISION and len(good.sets) == 5
+    assert any(line["kind"] == "failure" and line["cell"] == "bad" for line in lines)
+
+
+def test_a_cell_that_cannot_load_fails_alone(tmp_path: Path) -> None:
+    group, _ = _measure(
+        tmp_path, {"bad": {"call_ns": 1, "fault": "memory", "fault_at": "load"}, "good": {"call_ns": MS}}
+    )
+    assert group.cells[0].samples.failure and group.cells[0].samples.failure.stage == "load"
+    assert not group.cells[0].samples.sets
+    assert group.cells[1].samples.failure is None
+
+
+def test_without_a_reference_there_is_no_ratio_and_the_raw_median_decides(tmp_path: Path) -> None:
+    group, _ = _measure(tmp_path, {"a": {"call_ns": 5 * MS}}, reference=None)
+    summary = summarise(group.cells[0].samples, protocol(), batch=1, macs_per_image=None, reference_long_run_ns=1.0)
+    assert summary and summary.relative is None and summary.drift_corrected_ns is None
+    assert group.cells[0].samples.stop_reason is StopReason.PRECISION
+    assert "no reference" in {doubt.code for doubt in summary.warnings}
+
+
+def test_a_reference_that_dies_leaves_the_cells_measured(tmp_path: Path) -> None:
+    dying = Plan("fake", {"call_ns": 4 * MS, "fault": "raise", "fault_at": "80"})
+    group, lines = _measure(tmp_path, {"a": {"call_ns": 5 * MS}}, reference=dying)
+    assert group.reference_failure
+    assert len(group.cells[0].samples.sets) == 5
+    assert any(line["kind"] == "reference-failure" for line in lines)
+
+
+def test_a_machine_of_two_speeds_leaves_the_ratio_right_and_is_told(tmp_path: Path) -> None:
+    def two_speeds(now_ns: int) -> float:
+        return 1.6 if (now_ns // 1_700_000_000) % 2 else 1.0
+
+    rules = protocol(measure=Amount(duration_ns=5_000 * MS))
+    group, _ = _measure(tmp_path, {"a": {"call_ns": 8 * MS}, "b": {"call_ns": 5 * MS}}, rules, noise=two_speeds)
+    for cell, ratio in zip(group.cells, (2.0, 1.25), strict=True):
+        summary = summarise(cell.samples, rules, batch=1, macs_per_image=None, reference_long_run_ns=None)
+        assert summary and summary.relative
+        assert summary.relative.ratio.value == pytest.approx(ratio, rel=0.005)
+        assert summary.relative.grade is Grade.A
+        assert summary.grade is not Grade.A
+        assert "two-speed machine" in {doubt.code for doubt in summary.warnings}
+
+
+def test_quick_is_one_process_and_strict_is_ten(tmp_path: Path) -> None:
+    for effort, sets in ((Effort.QUICK, 1), (Effort.STRICT, 10)):
+        group, _ = _measure(tmp_path, {"a": {"call_ns": 5 * MS}}, protocol(effort))
+        assert len(group.cells[0].samples.sets) == sets

@@ -1,0 +1,83 @@
+"""Is a series steady? One rule for the end of the warm-up, one for drift, one for a machine with two speeds.
+
+Judged on logarithms of the ratio to the neighbouring reference blocks, never on raw times: on a shared host a test
+for "5 blocks, slope under 1 %" on raw times passes in 2 to 7 % of the windows (protocol.md, section 0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from vitprof.records import Protocol, Round
+
+# A mixture: two groups of blocks further apart than this, both visited for at least this share of the blocks, and
+# the gap between them several times as wide as the groups themselves.
+_TWO_SPEED_GAP_SHARE = 0.15
+_TWO_SPEED_LEAST_SHARE = 0.10
+_TWO_SPEED_SEPARATION = 4.0
+_TWO_SPEED_LEAST_BLOCKS = 12
+
+
+def call_ns(samples_ns: Sequence[int], calls_per_sample: int) -> float:
+    """Mean time of one call over the samples of a block."""
+    return sum(samples_ns) / (len(samples_ns) * calls_per_sample)
+
+
+def log_ratio(round_: Round, calls_per_sample: int) -> float:
+    """log(block mean ÷ mean of its two reference blocks); of the raw mean where there is no reference."""
+    own = call_ns(round_.block.samples_ns, calls_per_sample)
+    neighbours = [value for value in (round_.reference_before_ns, round_.reference_after_ns) if value]
+    return float(np.log(own / np.mean(neighbours)) if neighbours else np.log(own))
+
+
+def is_warm(log_ratios: Sequence[float], own_time_ns: int, protocol: Protocol) -> bool:
+    """The last blocks differ from their neighbours, and rise or fall over all of them, by less than the limits."""
+    if own_time_ns < protocol.warm_up_floor_ns:
+        return False
+    is_capped = own_time_ns >= protocol.warm_up_cap_ns
+    if len(log_ratios) < protocol.warm_up_blocks and not (is_capped and len(log_ratios) > 1):
+        # Models whose calls take seconds reach the cap first; two like blocks in a row are all they can show.
+        return False
+    last = np.asarray(log_ratios[-protocol.warm_up_blocks :])
+    steps = np.abs(np.diff(last))
+    return bool(steps.max() < protocol.warm_up_neighbour_share and abs(trend(last)) < protocol.warm_up_trend_share)
+
+
+def trend(values: Sequence[float] | np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
+    """Rise over the whole series by the Theil–Sen slope (median of all pairwise slopes)."""
+    series = np.asarray(values, dtype=float)
+    if series.size < 2:
+        return 0.0
+    first, second = np.triu_indices(series.size, k=1)
+    slopes = (series[second] - series[first]) / (second - first)
+    return float(np.median(slopes) * (series.size - 1))
+
+
+def spread(values_ns: Sequence[float]) -> float:
+    """(p90 − p10) ÷ p50 of block means: how unsteady a machine was, without its single worst block."""
+    p10, p50, p90 = np.quantile(values_ns, (0.1, 0.5, 0.9))
+    return float((p90 - p10) / p50)
+
+
+def two_speeds(values_ns: Sequence[float]) -> tuple[float, float, float] | None:
+    """(fast, slow, share of the blocks that were slow) of a two-speed machine; None for one speed.
+
+    The split is the one that leaves the least variance inside the two groups (Otsu 1979), found on the logarithms.
+    """
+    if len(values_ns) < _TWO_SPEED_LEAST_BLOCKS:
+        return None
+    ordered = np.sort(np.log(np.asarray(values_ns, dtype=float)))
+    counts = np.arange(1, ordered.size)
+    left = np.cumsum(ordered)[:-1] / counts
+    right = (ordered.sum() - np.cumsum(ordered)[:-1]) / (ordered.size - counts)
+    split = int(np.argmax(counts * (ordered.size - counts) * (right - left) ** 2)) + 1
+    fast, slow = ordered[:split], ordered[split:]
+    gap = float(slow.mean() - fast.mean())
+    width = float(np.sqrt((fast.var() * fast.size + slow.var() * slow.size) / ordered.size))
+    slow_share = slow.size / ordered.size
+    is_visited = min(slow_share, 1 - slow_share) >= _TWO_SPEED_LEAST_SHARE
+    if not is_visited or gap < _TWO_SPEED_GAP_SHARE or gap < _TWO_SPEED_SEPARATION * width:
+        return None
+    return float(np.exp(fast.mean())), float(np.exp(slow.mean())), slow_share

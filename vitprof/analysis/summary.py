@@ -1,0 +1,171 @@
+"""Samples to Summary: the numbers of a row, computed from raw samples and never the other way round.
+
+`VERSION` rises with every change of a formula here, so that a stored summary is known to be old.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from vitprof.analysis.grading import Evidence, absolute_grade, relative_grade, warnings_from
+from vitprof.analysis.intervals import Array, exponential, median_over_sets
+from vitprof.analysis.steadiness import call_ns, log_ratio, spread, trend, two_speeds
+from vitprof.records import Interval, Latency, Protocol, Relative, Round, Samples, SetSamples, Summary
+
+# 1: first release.
+VERSION = 1
+
+# A percentile needs ten samples beyond it to say anything: p90 from 100, p99 from 1,000.
+_LEAST_SAMPLES_P90 = 100
+_LEAST_SAMPLES_P99 = 1_000
+# Tukey's outer fence.
+_OUTLIER_FENCE = 3.0
+
+
+def summarise(
+    samples: Samples,
+    protocol: Protocol,
+    *,
+    batch: int,
+    macs_per_image: int | None,
+    reference_long_run_ns: float | None,
+) -> Summary | None:
+    """What `samples` say; None where no call was counted.
+
+    `reference_long_run_ns` is this machine's long-run median of the reference cell, None where none is stored.
+    """
+    sets = [one for one in samples.sets if _counted(one)]
+    if not sets:
+        return None
+    ratio = _ratio(sets)
+    reference = _reference_ns(sets)
+    evidence = _evidence(sets, samples, protocol, ratio, reference)
+    latency = _latency(sets, evidence.reference_spread)
+    p50_s = latency.p50_ns.value / 1e9
+    return Summary(
+        version=VERSION,
+        latency=latency,
+        relative=Relative(
+            protocol.reference,
+            ratio,
+            evidence.reference_spread,
+            float(np.median(reference)),
+            relative_grade(evidence, protocol),
+        )
+        if ratio
+        else None,
+        drift_corrected_ns=ratio.value * reference_long_run_ns if ratio and reference_long_run_ns else None,
+        cold_load_ns=sets[0].ready.load_ns,
+        cold_build_ns=sets[0].ready.build_ns,
+        cold_first_call_ns=sets[0].ready.first_call_ns,
+        throughput_images_per_s=batch / p50_s,
+        achieved_macs_per_s=macs_per_image * batch / p50_s if macs_per_image is not None else None,
+        peak_rss_bytes=max(
+            (one.end.peak_rss_bytes for one in sets if one.end and one.end.peak_rss_bytes), default=None
+        ),
+        grade=absolute_grade(evidence, latency.p50_ns, protocol),
+        warnings=warnings_from(evidence, protocol),
+    )
+
+
+def ratio_interval(sets: Sequence[SetSamples]) -> Interval | None:
+    """Time ÷ reference time over the counted rounds of `sets`; of the raw time where no reference ran.
+
+    Asked after every round to decide whether to stop, so it does no more than it must.
+    """
+    logs = [_log_ratios(one) for one in sets]
+    return exponential(median_over_sets(logs)) if any(values.size for values in logs) else None
+
+
+def _ratio(sets: Sequence[SetSamples]) -> Interval | None:
+    with_reference = [one for one in sets if all(round_.reference_before_ns for round_ in _counted(one))]
+    return ratio_interval(with_reference) if with_reference else None
+
+
+def _counted(one: SetSamples) -> list[Round]:
+    return [round_ for round_ in one.rounds if not round_.is_warm_up]
+
+
+def _log_ratios(one: SetSamples) -> Array:
+    return np.array([log_ratio(round_, one.ready.calls_per_sample) for round_ in _counted(one)])
+
+
+def _block_means_ns(one: SetSamples) -> Array:
+    return np.array([call_ns(round_.block.samples_ns, one.ready.calls_per_sample) for round_ in _counted(one)])
+
+
+def _reference_ns(sets: Sequence[SetSamples]) -> list[float]:
+    rounds = [round_ for one in sets for round_ in _counted(one)]
+    neighbours = (value for round_ in rounds for value in (round_.reference_before_ns, round_.reference_after_ns))
+    return [value for value in neighbours if value]
+
+
+def _latency(sets: Sequence[SetSamples], reference_spread: float) -> Latency:
+    calls = np.concatenate(
+        [
+            np.concatenate([np.asarray(round_.block.samples_ns) for round_ in _counted(one)])
+            / one.ready.calls_per_sample
+            for one in sets
+        ]
+    )
+    p25, p50, p75 = np.quantile(calls, (0.25, 0.5, 0.75))
+    fence = _OUTLIER_FENCE * (p75 - p25)
+    return Latency(
+        p50_ns=_p50(sets, float(p50), reference_spread),
+        p90_ns=float(np.quantile(calls, 0.90)) if calls.size >= _LEAST_SAMPLES_P90 else None,
+        p99_ns=float(np.quantile(calls, 0.99)) if calls.size >= _LEAST_SAMPLES_P99 else None,
+        mean_ns=float(calls.mean()),
+        min_ns=float(calls.min()),
+        max_ns=float(calls.max()),
+        samples=int(calls.size),
+        sets=len(sets),
+        rounds=sum(len(_counted(one)) for one in sets),
+        warm_up_samples=sum(len(round_.block.samples_ns) for one in sets for round_ in one.rounds if round_.is_warm_up),
+        outliers=int(((calls < p25 - fence) | (calls > p75 + fence)).sum()),
+    )
+
+
+def _p50(sets: Sequence[SetSamples], p50_ns: float, reference_spread: float) -> Interval:
+    """The median call, its interval over rounds and sets widened by half the reference's own spread on each side.
+
+    The widening stands for the moods of the machine that this run did not happen to see.
+    """
+    relative = exponential(median_over_sets([np.log(_block_means_ns(one)) for one in sets]))
+    if relative.low is None or relative.high is None:
+        return Interval(p50_ns, None, None)
+    low = p50_ns * relative.low / relative.value * (1 - reference_spread / 2)
+    high = p50_ns * relative.high / relative.value * (1 + reference_spread / 2)
+    return Interval(p50_ns, low, high)
+
+
+def _evidence(
+    sets: Sequence[SetSamples],
+    samples: Samples,
+    protocol: Protocol,
+    ratio: Interval | None,
+    reference: Sequence[float],
+) -> Evidence:
+    trends = [trend(_log_ratios(one)) for one in sets]
+    raw = np.concatenate([np.log(_block_means_ns(one)) for one in sets])
+    return Evidence(
+        ratio_half_width=ratio.half_width_share if ratio else None,
+        has_reference=ratio is not None,
+        reference_spread=spread(reference) if reference else 0.0,
+        ratio_trends=tuple(trends),
+        raw_trend=trend(raw),
+        cold_sets=sum(not one.is_warm for one in sets),
+        sets=len(sets),
+        two_speeds=two_speeds(reference or list(np.exp(raw))),
+        blocks=tuple(round_.block for one in sets for round_ in _counted(one)),
+        ready=sets[0].ready,
+        throttled=_has_throttled(sets),
+        stop_reason=samples.stop_reason,
+    )
+
+
+def _has_throttled(sets: Sequence[SetSamples]) -> bool:
+    counts = [round_.block.sensors.get("throttle_count") for one in sets for round_ in one.rounds]
+    known = [count for count in counts if count is not None]
+    return bool(known) and max(known) > min(known)

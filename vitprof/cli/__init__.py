@@ -1,0 +1,93 @@
+"""The command line: one file per command, and the one place where errors become messages and exit codes.
+
+Nothing heavy is imported here or at the top of a command's file: `vitprof --help` must answer at once.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import Annotated, NoReturn
+
+import typer
+
+import vitprof
+from vitprof.cli import devices, doctor, export, latency, models
+from vitprof.errors import ExitCode, VitprofError
+
+app = typer.Typer(
+    name="vitprof",
+    help=vitprof.__doc__,
+    no_args_is_help=True,
+    # Plain help: the decorated one doubles the time to the first line.
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(latency.latency)
+app.command()(export.export)
+app.command()(models.models)
+app.add_typer(devices.app, name="devices")
+app.command()(doctor.doctor)
+
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"vitprof {vitprof.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks and the runner's own words; may stand anywhere.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Runs the command line and exits with the code of docs/interface.md."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    code = ExitCode.FAILED
+    try:
+        # A command returns its code, or None where nothing can go wrong.
+        returned = app([word for word in words if word != "--debug"], standalone_mode=False)
+        code = ExitCode(returned or ExitCode.OK)
+    except VitprofError as error:
+        code = error.exit_code
+        say(error.message, error.remedy)
+        _show_traceback(debug)
+    except BrokenPipeError:
+        # Whoever read our output has had enough; Python must not complain about it while it exits.
+        sys.stderr.close()
+    except Exception as error:
+        if not hasattr(error, "format_message"):
+            say(f"internal error: {type(error).__name__}: {error}", "run again with --debug and report what it shows")
+            _show_traceback(debug)
+        else:
+            # Typer's own usage errors; the class is private to it.
+            code = ExitCode.USAGE
+            say(error.format_message(), f"{_command_of(error)} --help")
+    if code is ExitCode.INTERRUPTED:
+        say("interrupted", "what was measured is kept; run again to measure the rest")
+    sys.exit(int(code))
+
+
+def say(message: str, remedy: str) -> None:
+    """An error as every error looks: what happened, then what to type next."""
+    typer.echo(f"vitprof: {message}\n  → {remedy}", err=True)
+
+
+def _command_of(error: Exception) -> str:
+    context = getattr(error, "ctx", None)
+    return context.command_path if context else "vitprof"
+
+
+def _show_traceback(debug: bool) -> None:
+    if debug:
+        traceback.print_exc()

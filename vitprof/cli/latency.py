@@ -1,0 +1,109 @@
+"""`vitprof latency`: measured latency of models, with how far each number can be trusted."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vitprof.cli import options
+from vitprof.protocols import Effort
+from vitprof.records import Precision, Result
+
+_LEAST_TIMEOUT_S = 0.1
+
+
+def latency(
+    models: options.Models,
+    device: options.DeviceName = "local",
+    device_file: options.DeviceFile = None,
+    backend: options.Backends = None,
+    batch: options.Batch = 1,
+    size: options.Size = None,
+    precision: options.PrecisionOption = Precision.FP32,
+    threads: options.Threads = None,
+    effort: Annotated[
+        Effort, typer.Option("--effort", help="How many processes, how narrow an interval.")
+    ] = Effort.STANDARD,
+    measure: Annotated[
+        str | None,
+        typer.Option("--measure", help="Measure each for this long (3s) or this often (200x).", show_default=False),
+    ] = None,
+    precision_goal: Annotated[
+        str | None,
+        typer.Option(
+            "--precision-goal", help="Stop at this half-width of the ratio's interval (1%).", show_default=False
+        ),
+    ] = None,
+    timeout: Annotated[str, typer.Option("--timeout", help="Longest wait for one answer of a runner.")] = "300s",
+    seed: options.Seed = 0,
+    pretrained: options.Pretrained = False,
+    no_reparam: options.NoReparam = False,
+    samples: Annotated[bool, typer.Option("--samples", help="Put the raw samples into the JSON.")] = False,
+    json: options.JsonFile = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write a CSV table to FILE.", show_default=False)] = None,
+    md: Annotated[Path | None, typer.Option("--md", help="Write a markdown table to FILE.", show_default=False)] = None,
+) -> int:
+    """Measure latency: interval, percentiles, ratio to a reference, MACs, achieved MAC/s, grades.
+
+    MODEL's own code runs where it is a timm or torchvision name. Results go to standard output, progress to standard
+    error.
+    """
+    from vitprof import pipeline, protocols
+    from vitprof.errors import UsageError, worst
+    from vitprof.group import Timeouts
+    from vitprof.places import places
+    from vitprof.report.progress import progress_for
+    from vitprof.units import amount_from_text, duration_s_from_text, share_from_text
+
+    options.check_writable(json, csv, md)
+    timeout_s = duration_s_from_text(timeout)
+    if timeout_s < _LEAST_TIMEOUT_S:
+        raise UsageError(f"--timeout {timeout} is below {_LEAST_TIMEOUT_S} s", remedy="allow at least a second")
+    request = pipeline.Request(
+        models=tuple(models),
+        protocol=protocols.protocol(
+            effort,
+            measure=amount_from_text(measure) if measure else None,
+            precision_goal_share=share_from_text(precision_goal) if precision_goal else None,
+        ),
+        like=options.model_like(
+            batch=batch, size=size, precision=precision, seed=seed, pretrained=pretrained, no_reparam=no_reparam
+        ),
+        device=device,
+        device_file=device_file,
+        backends=options.names_from_list(backend),
+        threads=threads,
+        timeouts=Timeouts(load_s=timeout_s, block_s=timeout_s),
+    )
+    progress = progress_for(sys.stderr)
+    try:
+        run = pipeline.measure(request, places(), progress)
+    finally:
+        progress.close()
+    _show(run.results, samples, json, csv, md)
+    return int(worst(set(run.exit_codes)))
+
+
+def _show(rows: Sequence[Result], samples: bool, json: Path | None, csv: Path | None, md: Path | None) -> None:
+    if json:
+        from vitprof.report.document import json_text, rows_from_results
+
+        options.write_text(json, json_text(rows_from_results(rows, with_samples=samples)))
+    if csv:
+        from vitprof.report.csv_table import csv_text
+
+        options.write_text(csv, csv_text(rows))
+    if md:
+        from vitprof.report.markdown import markdown_text
+
+        options.write_text(md, markdown_text(rows))
+    if not any(str(file) == "-" for file in (json, csv, md) if file):
+        from rich.console import Console
+
+        from vitprof.report.terminal import show
+
+        show(rows, Console())

@@ -1,0 +1,96 @@
+"""Options that several commands share, each written once: name, help, and how its text becomes a value."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vitprof.errors import UsageError, VitprofError
+from vitprof.records import ModelSpec, Precision, Source
+from vitprof.units import size_from_text
+
+Models = Annotated[
+    list[str],
+    typer.Argument(help="timm or torchvision:NAME, a glob of such names, or FILE.onnx", show_default=False),
+]
+DeviceName = Annotated[str, typer.Option("--device", "--devices", help="A device profile: vitprof devices list.")]
+DeviceFile = Annotated[
+    Path | None, typer.Option("--device-file", help="A device profile of your own, as a TOML file.", show_default=False)
+]
+Backends = Annotated[
+    str | None,
+    typer.Option(
+        "--backend", "--backends", help="Runtimes, comma-separated; default: the device's first.", show_default=False
+    ),
+]
+Batch = Annotated[int, typer.Option("--batch", min=1, help="Images per inference.")]
+Size = Annotated[
+    str | None,
+    typer.Option("--size", help="Input size H or HxW in pixels; default: the model's own.", show_default=False),
+]
+PrecisionOption = Annotated[Precision, typer.Option("--precision", help="Of weights and activations.")]
+Threads = Annotated[
+    int | None, typer.Option("--threads", min=1, help="Of one session; default: the device's.", show_default=False)
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Of weights, images and the order of cells.")]
+Pretrained = Annotated[
+    bool, typer.Option("--pretrained", help="Load the published weights instead of seeded random ones.")
+]
+NoReparam = Annotated[
+    bool, typer.Option("--no-reparam", help="Take re-parameterisable nets as built, not fused for inference.")
+]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", help="Write JSON to FILE; - for standard output.", show_default=False)
+]
+
+
+def model_like(
+    *,
+    batch: int = 1,
+    size: str | None = None,
+    precision: Precision = Precision.FP32,
+    seed: int = 0,
+    pretrained: bool = False,
+    no_reparam: bool = False,
+) -> ModelSpec:
+    """What was asked for beside the model's name, as a spec whose name is still empty."""
+    return ModelSpec(
+        name="",
+        source=Source.TIMM,
+        size=size_from_text(size) if size else None,
+        batch=batch,
+        precision=precision,
+        seed=seed,
+        pretrained=pretrained,
+        reparam=not no_reparam,
+    )
+
+
+def names_from_list(text: str | None) -> tuple[str, ...]:
+    """`ort,openvino` as two names, each once."""
+    return tuple(dict.fromkeys(name.strip() for name in (text or "").split(",") if name.strip()))
+
+
+def check_writable(*files: Path | None) -> None:
+    """`UsageError` for an output file that cannot be written: better now than after a minute of measuring."""
+    for file in files:
+        if file is None or str(file) == "-":
+            continue
+        if file.is_dir() or not file.parent.is_dir():
+            what = "is a folder" if file.is_dir() else f"its folder {file.parent} does not exist"
+            raise UsageError(f"cannot write {file}: {what}", remedy="name a file in an existing folder")
+
+
+def write_text(file: Path, text: str) -> None:
+    """Writes an output file, or standard output for `-`."""
+    if str(file) == "-":
+        typer.echo(text, nl=False)
+        return
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise VitprofError(
+            f"cannot write {file}: {error.strerror}", remedy="name a file on a disk with free space", stage="report"
+        ) from error

@@ -1,0 +1,1 @@
+"""Counted work of a model: multiply-accumulates, weights, activations."""

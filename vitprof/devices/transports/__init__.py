@@ -1,0 +1,42 @@
+"""How a runner is started on a device and how its messages come back: the seam between host and device.
+
+`group.py` calls `Transport.start` once for each process of a set and then talks to the `Link`. Nothing that these
+do is inside a timed region. `local` starts a subprocess; `fake` runs the runner's own loop in virtual time.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from vitprof.runner.wire import Failure, Message, Plan
+
+
+class RunnerFailed(Exception):
+    """The process is over, with a Failure to store: it said so, died, hung, or sent what is no message."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.error)
+        self.failure = failure
+
+
+class Link(Protocol):
+    """One running process of the runner."""
+
+    def send(self, message: Message) -> None:
+        """Hands over a request; `RunnerFailed` where the process is gone."""
+
+    def receive(self, timeout_s: float) -> Message:
+        """The next message; `RunnerFailed` where there is none within `timeout_s`, and the process is over then."""
+
+    def close(self) -> None:
+        """Ends the lease and the process; safe to call at any time, more than once."""
+
+
+class Transport(Protocol):
+    """A way to a device."""
+
+    def place(self, path: str) -> str:
+        """The device's own path of a file of the host, sent there first where it is missing."""
+
+    def start(self, plan: Plan) -> Link:
+        """A fresh process that has been given `plan`; its `Ready` is still to be received."""

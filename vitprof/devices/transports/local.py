@@ -1,0 +1,177 @@
+"""This machine: the runner as a subprocess in a session of its own, so that Ctrl-C reaches only the host.
+
+The host then ends every runner by closing its standard input (the lease) and, where that does not help, by SIGKILL.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import IO
+
+from vitprof.devices.runner_zip import runner_zip
+from vitprof.devices.transports import RunnerFailed
+from vitprof.runner.lease import EXIT_DEADLINE, EXIT_LEASE_ENDED
+from vitprof.runner.wire import Failure, Message, Plan, WireError, line_from_message, message_from_line
+
+# How long a process may take to notice that its lease has ended; it calls os._exit at once.
+_GRACE_S = 2.0
+_STDERR_TAIL_BYTES = 4_000
+_READ_BYTES = 1 << 16
+
+
+class LocalTransport:
+    """Starts runners with this interpreter: its environment has the runtimes that vitprof was installed with."""
+
+    def __init__(self, cache_root: Path) -> None:
+        self._zip = runner_zip(cache_root)
+
+    def place(self, path: str) -> str:
+        return path
+
+    def start(self, plan: Plan) -> LocalLink:
+        return LocalLink([sys.executable, str(self._zip)], plan)
+
+
+class LocalLink:
+    """A subprocess: requests on its standard input, messages on its standard output."""
+
+    def __init__(self, command: list[str], plan: Plan) -> None:
+        self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - read when the process has died
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            start_new_session=True,
+            bufsize=0,
+        )
+        self._buffer = b""
+        self._stage = "load"
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._stdout, selectors.EVENT_READ)
+        self.send(plan)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def send(self, message: Message) -> None:
+        try:
+            self._stdin.write(line_from_message(message))
+        except BrokenPipeError:
+            # The process is over: what it said last, or how it died, is the reason.
+            raise RunnerFailed(self._last_words()) from None
+
+    def receive(self, timeout_s: float) -> Message:
+        line = self._line(time.monotonic() + timeout_s, timeout_s)
+        try:
+            message = message_from_line(line)
+        except WireError as error:
+            self.close()
+            raise RunnerFailed(
+                Failure(self._stage, str(error), "report this with the output of: vitprof doctor", self._stderr_tail())
+            ) from error
+        if isinstance(message, Failure):
+            self.close()
+            raise RunnerFailed(message)
+        self._stage = "run"
+        return message
+
+    def close(self) -> None:
+        if self._process.poll() is None:
+            with contextlib.suppress(OSError):
+                self._stdin.close()
+            try:
+                self._process.wait(_GRACE_S)
+            except subprocess.TimeoutExpired:
+                self._kill()
+        self._selector.close()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream:
+                with contextlib.suppress(OSError):
+                    stream.close()
+
+    @property
+    def _stdin(self) -> IO[bytes]:
+        assert self._process.stdin is not None  # noqa: S101 - opened with PIPE
+        return self._process.stdin
+
+    @property
+    def _stdout(self) -> IO[bytes]:
+        assert self._process.stdout is not None  # noqa: S101 - opened with PIPE
+        return self._process.stdout
+
+    def _line(self, deadline: float, timeout_s: float) -> bytes:
+        while b"\n" not in self._buffer:
+            if not self._selector.select(max(0.0, deadline - time.monotonic())):
+                self._kill()
+                raise RunnerFailed(
+                    Failure(
+                        self._stage,
+                        f"no answer within {timeout_s:g} s; the runner was ended",
+                        "allow more time with --timeout, or use a smaller model, --batch or --size",
+                        self._stderr_tail(),
+                    )
+                )
+            data = os.read(self._stdout.fileno(), _READ_BYTES)
+            if not data:
+                raise RunnerFailed(self._death())
+            self._buffer += data
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line
+
+    def _last_words(self) -> Failure:
+        try:
+            while True:
+                message = message_from_line(self._line(time.monotonic() + _GRACE_S, _GRACE_S))
+                if isinstance(message, Failure):
+                    return message
+        except RunnerFailed as failed:
+            return failed.failure
+        except WireError as error:
+            return Failure(self._stage, str(error), "report this with the output of: vitprof doctor")
+
+    def _death(self) -> Failure:
+        """Why a process ended without a word, from its exit status."""
+        try:
+            status = self._process.wait(_GRACE_S)
+        except subprocess.TimeoutExpired:
+            self._kill()
+            status = self._process.returncode
+        error, remedy = death_from_status(status)
+        return Failure(self._stage, error, remedy, self._stderr_tail())
+
+    def _kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def _stderr_tail(self) -> str:
+        end = self._stderr.seek(0, os.SEEK_END)
+        self._stderr.seek(max(0, end - _STDERR_TAIL_BYTES))
+        return self._stderr.read().decode(errors="replace").strip()
+
+
+def death_from_status(status: int) -> tuple[str, str]:
+    """(what happened, what to type) for a runner that ended with `status` (negative: the signal that killed it)."""
+    if status == -signal.SIGKILL:
+        return (
+            "the runner was killed (SIGKILL): the kernel does this when memory runs out",
+            "close other programs, or use a smaller model, --batch or --size; then run again",
+        )
+    if status < 0:
+        name = signal.Signals(-status).name if -status in set(signal.Signals) else str(-status)
+        return f"the runner crashed ({name})", "upgrade the runtime, or try another --backend; detail with --debug"
+    if status == EXIT_DEADLINE:
+        return "the runner reached its deadline", "allow more time with --timeout"
+    if status == EXIT_LEASE_ENDED:
+        return "the runner lost its connection to vitprof", "run again"
+    return f"the runner ended with status {status} without a word", "see the detail with --debug"

@@ -1,0 +1,202 @@
+"""Artifacts under the hash of everything that they were made from: `<cache>/artifacts/<2 digits>/<key>/`.
+
+A folder appears whole, by one rename, or not at all, so readers need no lock and two writers cannot mix: the first
+wins, and the other takes what is there. What a crash of the machine may still leave (right names, missing bytes) is
+found by the recorded sizes, and replaced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from vitprof.errors import VitprofError
+from vitprof.records import Artifact, Cost, ModelSpec, OpRow, Precision, Source
+
+# Raised when an export of the same model by the same packages comes out different; older artifacts are then not found.
+EXPORT_VERSION = 1
+RECORD = "record.json"
+# What shapes an exported file. A .onnx source is copied as it is, so for it only its bytes count.
+_PACKAGES = ("timm", "torch", "torchvision", "onnx")
+# A staging folder this old was left by a process that was killed.
+_ABANDONED_S = 24 * 3600
+
+
+def artifact_key(spec: ModelSpec, content_sha256: str | None = None) -> str:
+    """Sixty-four hex digits, equal where the artifact would be; `content_sha256` is that of a file source."""
+    asked = dataclasses.asdict(spec)
+    if content_sha256 is not None:
+        # The same bytes in another place are the same model.
+        asked = {key: value for key, value in asked.items() if key not in ("name", "path")}
+    versions = {} if content_sha256 is not None else package_versions()
+    whole = {"spec": asked, "content": content_sha256, "versions": versions, "export": EXPORT_VERSION}
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+
+def package_versions() -> dict[str, str]:
+    """Of the packages that shape an artifact, read from their metadata: importing them takes 10 s."""
+    return {name: _version(name) for name in _PACKAGES}
+
+
+def files_sha256(paths: list[Path]) -> str:
+    """One hash over several files in order: for one file its own, as `sha256sum` prints it."""
+    hashes = [_sha256(path) for path in paths]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+
+def read(cache_root: Path, key: str) -> Artifact | None:
+    """The artifact of `key`, where it is there and whole."""
+    folder = _folder(cache_root, key)
+    try:
+        body = json.loads((folder / RECORD).read_text())
+        if any((folder / name).stat().st_size != size for name, size in body["files"].items()):
+            return None
+        return _artifact_from_json(body["artifact"], folder)
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        # Absent, cut off, or written by a version with other fields: made again, and then replaced.
+        return None
+    except OSError as error:
+        raise _unwritable(cache_root, error) from error
+
+
+@contextlib.contextmanager
+def staging(cache_root: Path) -> Iterator[Path]:
+    """A new empty folder to make an artifact in; gone afterwards unless it was published.
+
+    An `OSError` inside, such as a full disk, becomes a `VitprofError` that names the cache.
+    """
+    try:
+        parent = cache_root / "staging"
+        parent.mkdir(parents=True, exist_ok=True)
+        _sweep(parent)
+        folder = Path(tempfile.mkdtemp(dir=parent))
+    except OSError as error:
+        raise _unwritable(cache_root, error) from error
+    try:
+        yield folder
+    except OSError as error:
+        raise _unwritable(cache_root, error) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def publish(cache_root: Path, key: str, staging_dir: Path, artifact: Artifact) -> Artifact:
+    """Moves a complete staging folder into its place with its record; the artifact that is there in the end.
+
+    Where another writer was first, its artifact is the answer.
+    """
+    try:
+        _write_record(staging_dir, artifact)
+        return _moved(cache_root, key, staging_dir)
+    except OSError as error:
+        raise _unwritable(cache_root, error) from error
+
+
+def _moved(cache_root: Path, key: str, staging_dir: Path) -> Artifact:
+    target = _folder(cache_root, key)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        present = read(cache_root, key)
+        if present is not None:
+            return present
+        _discard(target)
+        # Another writer may come between: then the rename fails on its folder, and the loop reads that one.
+        with contextlib.suppress(FileExistsError, IsADirectoryError, NotADirectoryError):
+            _rename(staging_dir, target)
+
+
+def _rename(source: Path, target: Path) -> None:
+    try:
+        source.rename(target)
+    except OSError as error:
+        if target.exists():
+            raise FileExistsError(str(target)) from error
+        raise
+
+
+def _discard(broken: Path) -> None:
+    """Takes a damaged folder out of the way in one step, so that nobody finds it half deleted."""
+    with contextlib.suppress(FileNotFoundError):
+        aside = Path(tempfile.mkdtemp(dir=broken.parent, prefix=".broken-"))
+        try:
+            broken.rename(aside / "folder")
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def _sweep(parent: Path) -> None:
+    for left in parent.iterdir():
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > _ABANDONED_S:
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def _write_record(folder: Path, artifact: Artifact) -> None:
+    files = {str(p.relative_to(folder)): p.stat().st_size for p in sorted(folder.rglob("*")) if p.is_file()}
+    body = {"artifact": _json_from_artifact(artifact), "files": files}
+    (folder / RECORD).write_text(json.dumps(body, indent=1))
+
+
+def _json_from_artifact(artifact: Artifact) -> dict[str, Any]:
+    # Without the folder: the cache may be moved.
+    return {key: value for key, value in dataclasses.asdict(artifact).items() if key != "folder"}
+
+
+def _artifact_from_json(body: Mapping[str, Any], folder: Path) -> Artifact:
+    return Artifact(
+        **{
+            **body,
+            "folder": folder,
+            "spec": _spec_from_json(body["spec"]),
+            "cost": _cost_from_json(body["cost"]),
+            "input_shape": tuple(body["input_shape"]),
+            "expected_outputs": tuple((dtype, tuple(shape)) for dtype, shape in body["expected_outputs"]),
+            "fixups": tuple(body["fixups"]),
+            "folded_weights": tuple(body["folded_weights"]),
+        }
+    )
+
+
+def _spec_from_json(body: Mapping[str, Any]) -> ModelSpec:
+    size = None if body["size"] is None else (body["size"][0], body["size"][1])
+    return ModelSpec(
+        **{**body, "source": Source(body["source"]), "precision": Precision(body["precision"]), "size": size}
+    )
+
+
+def _cost_from_json(body: Mapping[str, Any]) -> Cost:
+    rows = tuple(OpRow(**{**row, "shape_out": tuple(row["shape_out"])}) for row in body["rows"])
+    return Cost(**{**body, "rows": rows})
+
+
+def _folder(cache_root: Path, key: str) -> Path:
+    return cache_root / "artifacts" / key[:2] / key
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _unwritable(cache_root: Path, error: OSError) -> VitprofError:
+    return VitprofError(
+        f"the cache {cache_root} cannot be used: {error}",
+        remedy="set VITPROF_CACHE_DIR to a writable folder with free space",
+        stage="export",
+    )

@@ -1,0 +1,37 @@
+"""The images that a model is fed, for timing and for parity: random, seeded, the same everywhere.
+
+Never zeros: sparse or skipped work would flatter some runtimes, and a parity check on zeros checks biases only.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+# Four images tell a swapped axis or a batch mix-up from chance, and cost little to run through torch.
+MIN_IMAGES = 4
+
+
+def input_count(batch: int) -> int:
+    """How many inputs of `batch` images hold at least `MIN_IMAGES` images."""
+    return max(1, math.ceil(MIN_IMAGES / batch))
+
+
+def seeded_inputs(shape: tuple[int, ...], dtype: str, count: int, seed: int) -> list[npt.NDArray[np.floating]]:
+    """`count` arrays of `shape`, standard normal: what images are after the usual normalisation."""
+    import numpy as np
+
+    generator = np.random.default_rng(seed)
+    return [generator.standard_normal(shape, dtype=np.float32).astype(dtype) for _ in range(count)]
+
+
+def write_tensors(path: Path, tensors: list[npt.NDArray[np.floating]]) -> None:
+    """The raw values back to back, little-endian: readable on the device without numpy's own format."""
+    with path.open("wb") as file:
+        for tensor in tensors:
+            file.write(tensor.astype(tensor.dtype.newbyteorder("<"), copy=False).tobytes())

@@ -1,0 +1,378 @@
+"""Measures a group: up to eight cells and the reference, interleaved on one device, in sets of fresh processes.
+
+Its own file, between the pipeline and the stages, because it needs both a device (to talk to processes) and the
+analysis (to know when a cell is warm and when it has been measured enough). What it does to time:
+
+    set     a fresh process for each cell and one for the reference; those that wait sleep in a read
+    round   every cell once, in shuffled order, one block each; a reference block before and after each block
+    warm-up rounds until every cell is warm: rounds count for all cells or for none, so that cells can be paired
+    stop    every cell's interval is met or asked amount measured, or the set's share of the time is over
+
+Every round is in the journal before the next one starts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from vitprof.analysis.steadiness import call_ns, is_warm, log_ratio
+from vitprof.analysis.summary import ratio_interval
+from vitprof.devices.transports import Link, RunnerFailed, Transport
+from vitprof.records import Interval, Protocol, Round, Samples, SetSamples, StopReason
+from vitprof.report.progress import Progress
+from vitprof.runner.wire import Block, BlockRequest, End, EndRequest, Failure, Outputs, OutputsRequest, Plan, Ready
+from vitprof.store.journal import Journal
+
+# At most this many cells share a group: more would stretch a round, and the neighbouring reference blocks with it.
+MAX_CELLS = 8
+# Of a set's time a cell may spend this share on its warm-up: the rest is needed for counted rounds.
+_WARM_UP_SHARE = 0.35
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One thing to measure. `outputs_path`: where the first process writes its outputs for parity, if anywhere."""
+
+    name: str
+    plan: Plan
+    outputs_path: str | None = None
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """How long one answer may take before the process counts as hung."""
+
+    load_s: float = 300.0
+    block_s: float = 120.0
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How and where a group is measured. `clock` gives seconds; virtual ones in the instrument's self-tests."""
+
+    transport: Transport
+    protocol: Protocol
+    journal: Journal
+    progress: Progress
+    seed: int = 0
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    clock: Callable[[], float] = time.monotonic
+
+
+@dataclass(frozen=True)
+class CellSamples:
+    samples: Samples
+    outputs: Outputs | None
+
+
+@dataclass(frozen=True)
+class GroupSamples:
+    """What the group gave, cell by cell; `interrupted` where a person ended it early."""
+
+    cells: tuple[CellSamples, ...]
+    interrupted: bool
+    # Mean call time of every reference block, in order; empty where no reference ran, and why.
+    reference_blocks_ns: tuple[float, ...]
+    reference_failure: Failure | None
+
+
+@dataclass
+class _CellRun:
+    """A cell while it is being measured."""
+
+    cell: Cell
+    done: list[SetSamples] = field(default_factory=list)
+    link: Link | None = None
+    ready: Ready | None = None
+    rounds: list[Round] = field(default_factory=list)
+    log_ratios: list[float] = field(default_factory=list)
+    warm_up_ns: int = 0
+    is_warm: bool = False
+    end: End | None = None
+    outputs: Outputs | None = None
+    interval: Interval | None = None
+    stop_reason: StopReason = StopReason.CAP
+    failure: Failure | None = None
+
+    def begin(self) -> None:
+        self.link, self.ready, self.end = None, None, None
+        self.rounds, self.log_ratios = [], []
+        self.warm_up_ns, self.is_warm = 0, False
+
+    def current(self) -> SetSamples | None:
+        return SetSamples(self.ready, tuple(self.rounds), self.is_warm, self.end) if self.ready else None
+
+    def sets(self) -> tuple[SetSamples, ...]:
+        current = self.current()
+        return (*self.done, current) if current else tuple(self.done)
+
+    def finish_set(self) -> None:
+        current = self.current()
+        if current:
+            self.done.append(current)
+        self.begin()
+
+    def add(self, round_: Round, protocol: Protocol) -> None:
+        """Takes one block in and, during the warm-up, judges whether it has shown the cell to be warm."""
+        assert self.ready is not None  # noqa: S101 - a block comes from a process that has said Ready
+        self.rounds.append(round_)
+        if round_.is_warm_up:
+            self.log_ratios.append(log_ratio(round_, self.ready.calls_per_sample))
+            self.warm_up_ns += sum(round_.block.samples_ns) + sum(round_.block.set_aside_ns)
+            self.is_warm = is_warm(self.log_ratios, self.warm_up_ns, protocol)
+
+    def counted(self) -> list[Round]:
+        return [round_ for round_ in self.rounds if not round_.is_warm_up]
+
+
+def measure_group(cells: Sequence[Cell], reference: Plan | None, setting: Setting) -> GroupSamples:
+    """Samples of every cell. A cell that fails keeps what it gave, and the others go on."""
+    group = _Group(cells, reference, setting)
+    interrupted = False
+    try:
+        group.measure()
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        group.close()
+    return group.samples(interrupted)
+
+
+class _Group:
+    """The state of one group: who is being measured, by which rules, against which reference process."""
+
+    def __init__(self, cells: Sequence[Cell], reference: Plan | None, setting: Setting) -> None:
+        self._runs = [_CellRun(cell) for cell in cells]
+        self._reference_plan = reference
+        self._transport = setting.transport
+        self._protocol = setting.protocol
+        self._journal = setting.journal
+        self._progress = setting.progress
+        self._timeouts = setting.timeouts
+        self._clock = setting.clock
+        self._random = random.Random(setting.seed)  # noqa: S311 - the order of cells, not a secret
+        self._reference: Link | None = None
+        self._reference_ready: Ready | None = None
+        self._reference_failure: Failure | None = None
+        self._reference_blocks_ns: list[float] = []
+        self._index = 0
+
+    def measure(self) -> None:
+        budget_s = self._protocol.cap_s_per_cell * len(self._runs)
+        started = self._clock()
+        for number in range(self._protocol.sets):
+            self._progress.stage("measure", f"set {number + 1} of {self._protocol.sets}")
+            self._measure_set(number, started + budget_s * (number + 1) / self._protocol.sets)
+            self._journal.flush()
+
+    def close(self) -> None:
+        for run in self._runs:
+            if run.link:
+                run.link.close()
+            run.finish_set()
+        if self._reference:
+            self._reference.close()
+            self._reference = None
+
+    def samples(self, interrupted: bool) -> GroupSamples:
+        cells = []
+        for run in self._runs:
+            reason = StopReason.FAILED if run.failure else run.stop_reason
+            is_cut = interrupted and not run.failure and len(run.done) < self._protocol.sets
+            samples = Samples(tuple(run.done), StopReason.INTERRUPTED if is_cut else reason, run.failure)
+            cells.append(CellSamples(samples, run.outputs))
+        return GroupSamples(tuple(cells), interrupted, tuple(self._reference_blocks_ns), self._reference_failure)
+
+    # One set.
+
+    def _measure_set(self, number: int, deadline_s: float) -> None:
+        set_started = self._clock()
+        self._start_reference()
+        alive = [run for run in self._shuffled(self._runs) if not run.failure and self._start(run, number)]
+        before_ns = self._reference_block()
+        is_warm_up, is_over = True, not alive
+        while not is_over:
+            for run in self._shuffled(alive):
+                before_ns = self._measure_block(run, before_ns, is_warm_up)
+            self._index += 1
+            alive = [run for run in alive if not run.failure]
+            if is_warm_up:
+                is_over = not alive
+                is_warm_up = not self._is_warm_up_over(alive, set_started, deadline_s)
+            else:
+                # No short cut: every cell's own answer is what its result gives as the reason.
+                is_over = all([self._is_done(run, number, deadline_s) for run in alive])  # noqa: C419
+            self._show()
+        self._end_set(alive)
+
+    def _start(self, run: _CellRun, number: int) -> bool:
+        """Starts one process after the other: two that load at once would spoil each other's cold times."""
+        with self._keeping_failure(run):
+            run.link = self._transport.start(run.cell.plan)
+            ready = run.link.receive(self._timeouts.load_s)
+            assert isinstance(ready, Ready)  # noqa: S101 - the protocol of wire.py
+            run.ready = ready
+            self._journal.write("ready", {"set": number, "cell": run.cell.name, "ready": _fields(ready)})
+            if run.cell.outputs_path and run.outputs is None:
+                run.link.send(OutputsRequest(run.cell.outputs_path))
+                outputs = run.link.receive(self._timeouts.load_s)
+                assert isinstance(outputs, Outputs)  # noqa: S101 - the protocol of wire.py
+                run.outputs = outputs
+        return run.failure is None
+
+    def _start_reference(self) -> None:
+        if self._reference_plan is None or self._reference_failure:
+            return
+        try:
+            self._reference = self._transport.start(self._reference_plan)
+            ready = self._reference.receive(self._timeouts.load_s)
+            assert isinstance(ready, Ready)  # noqa: S101 - the protocol of wire.py
+            self._reference_ready = ready
+        except RunnerFailed as failed:
+            self._lose_reference(failed.failure)
+
+    def _measure_block(self, run: _CellRun, before_ns: float | None, is_warm_up: bool) -> float | None:
+        """One block of `run` and the reference block after it; returns what that one took."""
+        block = None
+        with self._keeping_failure(run):
+            assert run.link is not None  # noqa: S101 - started
+            block = _block(run.link, self._index, self._timeouts.block_s)
+        after_ns = self._reference_block()
+        if block is not None:
+            round_ = Round(block, before_ns, after_ns, is_warm_up)
+            run.add(round_, self._protocol)
+            self._journal.write(
+                "round", {"set": len(run.done), "cell": run.cell.name, **_fields(round_), "block": _fields(block)}
+            )
+        return after_ns
+
+    def _reference_block(self) -> float | None:
+        if self._reference is None or self._reference_ready is None:
+            return None
+        try:
+            block = _block(self._reference, self._index, self._timeouts.block_s)
+        except RunnerFailed as failed:
+            self._lose_reference(failed.failure)
+            return None
+        block_ns = call_ns(block.samples_ns, self._reference_ready.calls_per_sample)
+        self._reference_blocks_ns.append(block_ns)
+        return block_ns
+
+    def _lose_reference(self, failure: Failure) -> None:
+        self._journal.write("reference-failure", failure)
+        self._reference_failure = failure
+        if self._reference:
+            self._reference.close()
+        self._reference, self._reference_ready = None, None
+
+    def _end_set(self, runs: Sequence[_CellRun]) -> None:
+        for run in runs:
+            with contextlib.suppress(RunnerFailed):
+                # Samples are complete: a process that stumbles on its way out changes nothing about them.
+                if run.link and not run.failure:
+                    run.link.send(EndRequest())
+                    end = run.link.receive(self._timeouts.load_s)
+                    run.end = end if isinstance(end, End) else None
+        for run in self._runs:
+            if run.link:
+                run.link.close()
+            run.finish_set()
+        if self._reference:
+            self._reference.close()
+            self._reference, self._reference_ready = None, None
+
+    @contextlib.contextmanager
+    def _keeping_failure(self, run: _CellRun) -> Iterator[None]:
+        try:
+            yield
+        except RunnerFailed as failed:
+            run.failure = failed.failure
+            self._journal.write("failure", {"cell": run.cell.name, **_fields(failed.failure)})
+
+    # When to stop.
+
+    def _is_warm_up_over(self, alive: Sequence[_CellRun], set_started: float, deadline_s: float) -> bool:
+        """All cells are warm, or each has had its time, or too little of the set's time is left to count in."""
+        cap_ns = self._protocol.warm_up_cap_ns
+        if all(run.is_warm or run.warm_up_ns >= cap_ns for run in alive):
+            return True
+        return self._clock() >= set_started + _WARM_UP_SHARE * (deadline_s - set_started)
+
+    def _is_done(self, run: _CellRun, number: int, deadline_s: float) -> bool:
+        counted = run.counted()
+        if len(counted) < self._protocol.min_rounds_per_set:
+            return False
+        reason = (
+            self._asked_amount(counted) if self._has_asked_amount else self._precision_or_cap(run, number, deadline_s)
+        )
+        run.stop_reason = reason or run.stop_reason
+        return reason is not None
+
+    @property
+    def _has_asked_amount(self) -> bool:
+        return self._protocol.measure_ns is not None or self._protocol.measure_calls is not None
+
+    def _asked_amount(self, counted: Sequence[Round]) -> StopReason | None:
+        """`--measure`: this set's share of the asked time or calls has been counted."""
+        samples = [value for round_ in counted for value in round_.block.samples_ns]
+        sets = self._protocol.sets
+        if self._protocol.measure_ns is not None and sum(samples) * sets >= self._protocol.measure_ns:
+            return StopReason.DURATION
+        if self._protocol.measure_calls is not None and len(samples) * sets >= self._protocol.measure_calls:
+            return StopReason.CALLS
+        return None
+
+    def _precision_or_cap(self, run: _CellRun, number: int, deadline_s: float) -> StopReason | None:
+        """The set's own interval is met (in the last set: that over all sets), or its share of time is over."""
+        is_last = number == self._protocol.sets - 1
+        if self._clock() >= deadline_s:
+            return StopReason.CAP
+        calls = sum(len(round_.block.samples_ns) for round_ in run.counted())
+        has_enough = len(run.counted()) >= self._protocol.min_rounds_for_interval
+        if calls * self._protocol.sets < self._protocol.min_calls or not has_enough:
+            return None
+        run.interval = ratio_interval(run.sets() if is_last else run.sets()[-1:])
+        return StopReason.PRECISION if _width(run.interval) <= self._protocol.precision_goal_share else None
+
+    # Showing and shuffling.
+
+    def _show(self) -> None:
+        intervals = {run.cell.name: run.interval for run in self._runs if run.interval}
+        self._progress.live({name: (one.value, one.low, one.high) for name, one in intervals.items()})
+
+    def _shuffled(self, runs: Sequence[_CellRun]) -> list[_CellRun]:
+        return self._random.sample(list(runs), len(runs))
+
+
+def outputs_of(plan: Plan, path: str, transport: Transport, timeouts: Timeouts = Timeouts()) -> Outputs:
+    """The outputs of a fresh process for every input, in the file at `path`; `RunnerFailed` where it breaks."""
+    link = transport.start(plan)
+    try:
+        link.receive(timeouts.load_s)
+        link.send(OutputsRequest(path))
+        outputs = link.receive(timeouts.load_s)
+        assert isinstance(outputs, Outputs)  # noqa: S101 - the protocol of wire.py
+        return outputs
+    finally:
+        link.close()
+
+
+def _block(link: Link, index: int, timeout_s: float) -> Block:
+    link.send(BlockRequest(index))
+    block = link.receive(timeout_s)
+    assert isinstance(block, Block)  # noqa: S101 - the protocol of wire.py
+    return block
+
+
+def _width(interval: Interval | None) -> float:
+    width = interval.half_width_share if interval else None
+    return float("inf") if width is None else width
+
+
+def _fields(value: Ready | Round | Block | Failure) -> dict[str, object]:
+    """A shallow dict: a Round's block is written beside it, not copied deep."""
+    return {name: entry for name, entry in vars(value).items() if not isinstance(entry, Block)}

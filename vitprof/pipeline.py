@@ -1,0 +1,215 @@
+"""The program on a page: from names to results. No formatting, no input or output of its own.
+
+    names ─ Workshop ─► specs ─► artifacts ─ measure_group ─► samples ─ measured_row ─► results
+
+`measure` is what `vitprof latency` runs, `export` what `vitprof export` runs. Heavy libraries live in the Workshop's
+own process: a measurement whose artifacts are cached never starts it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from vitprof.devices import profiles, reach
+from vitprof.devices.transports import RunnerFailed, Transport
+from vitprof.errors import ExitCode, UsageError, VitprofError
+from vitprof.export.copies import copy_artifact, make_folder
+from vitprof.group import MAX_CELLS, Cell, Setting, Timeouts, measure_group, outputs_of
+from vitprof.places import Places
+from vitprof.protocols import REFERENCE
+from vitprof.records import Artifact, Device, Exported, ModelSpec, Protocol, Result
+from vitprof.reference import reference_plan, timed_as
+from vitprof.report.progress import NoProgress, Progress
+from vitprof.rows import blank_row, exit_code_of, failure_from_error, measured_row, parity_of
+from vitprof.runner.sensors import cores
+from vitprof.runner.wire import Plan
+from vitprof.store import reference_times
+from vitprof.store.journal import Journal
+from vitprof.workshop import Workshop
+
+# A session holds its weights, packed copies of them and its activations: this many times the file, at least.
+_MEMORY_PER_ARTIFACT_BYTE = 4
+_MEMORY_PER_CELL_BYTES = 150_000_000
+# Of the memory that is free, a group may plan with this share.
+_MEMORY_SHARE = 0.5
+# Beyond a group's share of time, so that only a process that hangs meets its deadline.
+_DEADLINE_SLACK_S = 900.0
+# The backend that shows whether a file of a format computes the same thing.
+_FORMAT_BACKENDS = {"onnx": "ort"}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be measured, as it was asked for. `like`: everything about the models but their names."""
+
+    models: tuple[str, ...]
+    protocol: Protocol
+    like: ModelSpec
+    device: str = "local"
+    device_file: Path | None = None
+    backends: tuple[str, ...] = ()
+    threads: int | None = None
+    timeouts: Timeouts = field(default_factory=Timeouts)
+
+
+@dataclass(frozen=True)
+class Run:
+    """All rows of a run, failed ones among them, and what a script should be told."""
+
+    results: tuple[Result, ...]
+    exit_codes: frozenset[ExitCode]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One row to be: an artifact on a backend. `blank` holds the row's key fields."""
+
+    artifact: Artifact
+    blank: Result
+
+    @property
+    def memory_bytes(self) -> float:
+        activations = (self.artifact.cost.activation_bytes or 0) * self.artifact.spec.batch
+        return self.artifact.bytes * _MEMORY_PER_ARTIFACT_BYTE + activations + _MEMORY_PER_CELL_BYTES
+
+
+def measure(request: Request, places: Places, progress: Progress | None = None) -> Run:
+    """Measures every model on every backend of the request; a model that fails is a row with its reason."""
+    progress = progress or NoProgress()
+    device = profiles.device(request.device, request.device_file)
+    backends = request.backends or device.backends[:1]
+    for backend in backends:
+        reach.check_backend(backend, device)
+    transport = reach.transport_to(device, places.cache_root)
+    jobs, failed, codes = _prepared(request, device, backends, places, progress)
+    results: list[Result] = []
+    if jobs:
+        journal = Journal(places.data_root)
+        journal.write("protocol", {**dataclasses.asdict(request.protocol), "hash": request.protocol.hash})
+        for group in _groups(jobs):
+            setting = Setting(transport, request.protocol, journal, progress, request.like.seed, request.timeouts)
+            rows = _measured(group, setting, places)
+            results += rows
+            codes |= {exit_code_of(row) for row in rows}
+            if ExitCode.INTERRUPTED in codes:
+                break
+        journal.close()
+    return Run(tuple(results + failed), frozenset(codes))
+
+
+def _prepared(
+    request: Request, device: Device, backends: Sequence[str], places: Places, progress: Progress
+) -> tuple[list[_Job], list[Result], set[ExitCode]]:
+    """What can be measured, the rows of what cannot, and their exit codes."""
+    threads = request.threads or device.threads or cores()
+    jobs: list[_Job] = []
+    failed: list[Result] = []
+    codes: set[ExitCode] = set()
+    with Workshop(places.cache_root, progress) as workshop:
+        for spec in workshop.specs(request.models, request.like):
+            blanks = [blank_row(spec, backend, threads, device, request.protocol) for backend in backends]
+            try:
+                artifact = workshop.artifact(spec)
+                jobs += [_Job(artifact, blank) for blank in blanks]
+            except VitprofError as error:
+                failed += [dataclasses.replace(blank, failure=failure_from_error(error)) for blank in blanks]
+                codes.add(error.exit_code)
+    return jobs, failed, codes
+
+
+def export(
+    models: Sequence[str],
+    formats: Sequence[str],
+    folder: Path,
+    like: ModelSpec,
+    places: Places,
+    *,
+    progress: Progress,
+) -> tuple[Exported, ...]:
+    """Every model as a file of every format in `folder`, each checked against the original module."""
+    unknown = [name for name in formats if name not in _FORMAT_BACKENDS]
+    if unknown or not formats:
+        raise UsageError(
+            f"unknown format '{', '.join(unknown)}'; this version writes: {', '.join(_FORMAT_BACKENDS)}",
+            remedy="use --to onnx",
+        )
+    make_folder(folder)
+    transport = reach.transport_to(profiles.device("local"), places.cache_root)
+    with Workshop(places.cache_root, progress) as workshop:
+        return tuple(
+            _exported(spec, name, folder, workshop, transport)
+            for spec in workshop.specs(models, like)
+            for name in formats
+        )
+
+
+def _exported(spec: ModelSpec, format: str, folder: Path, workshop: Workshop, transport: Transport) -> Exported:
+    try:
+        artifact = workshop.artifact(spec)
+        path = copy_artifact(artifact, folder)
+        with tempfile.TemporaryDirectory(prefix="vitprof-") as scratch:
+            plan = _plan(artifact, _FORMAT_BACKENDS[format], cores(), transport)
+            outputs = outputs_of(plan, str(Path(scratch) / "outputs"), transport) if artifact.expected else None
+            return Exported(spec, format, path, artifact, parity_of(artifact, outputs))
+    except VitprofError as error:
+        return Exported(spec, format, failure=failure_from_error(error))
+    except RunnerFailed as failed:
+        return Exported(spec, format, failure=failed.failure)
+
+
+def _measured(jobs: Sequence[_Job], setting: Setting, places: Places) -> list[Result]:
+    """The rows of one group."""
+    protocol, transport = setting.protocol, setting.transport
+    asked_s = (protocol.measure_ns or 0) / 1e9
+    deadline_s = len(jobs) * (protocol.cap_s_per_cell + 2 * asked_s) + _DEADLINE_SLACK_S
+    # Asked before this run adds to it: a run must not confirm itself.
+    long_run = reference_times.long_run(places.data_root, REFERENCE)
+    reference = timed_as(reference_plan(transport, places.cache_root, REFERENCE), protocol, deadline_s)
+    with tempfile.TemporaryDirectory(prefix="vitprof-") as scratch:
+        cells = []
+        for index, job in enumerate(jobs):
+            plan = _plan(job.artifact, job.blank.backend, job.blank.threads or 1, transport)
+            outputs = str(Path(scratch) / str(index)) if job.artifact.expected else None
+            cells.append(Cell(job.artifact.spec.name, timed_as(plan, protocol, deadline_s), outputs))
+        group = measure_group(cells, reference, setting)
+        rows = [
+            measured_row(job.artifact, samples, job.blank, long_run.p50_ns if long_run else None)
+            for job, samples in zip(jobs, group.cells, strict=True)
+        ]
+    if group.reference_blocks_ns:
+        reference_times.add(places.data_root, REFERENCE, group.reference_blocks_ns)
+    return rows
+
+
+def _plan(artifact: Artifact, backend: str, threads: int, transport: Transport) -> Plan:
+    return Plan(
+        backend=backend,
+        artifact=transport.place(str(artifact.path)),
+        artifact_sha256=artifact.sha256,
+        inputs=transport.place(str(artifact.folder / artifact.inputs)),
+        input_name=artifact.input_name,
+        input_shape=artifact.input_shape,
+        input_dtype=artifact.input_dtype,
+        input_count=artifact.input_count,
+        threads=threads,
+    )
+
+
+def _groups(jobs: Sequence[_Job]) -> Iterator[list[_Job]]:
+    """Jobs in order, at most eight at a time and no more than memory holds."""
+    available = psutil.virtual_memory().available * _MEMORY_SHARE
+    group: list[_Job] = []
+    for job in jobs:
+        taken = sum(one.memory_bytes for one in group)
+        if group and (len(group) == MAX_CELLS or taken + job.memory_bytes > available):
+            yield group
+            group = []
+        group.append(job)
+    if group:
+        yield group

@@ -1,0 +1,348 @@
+"""The frozen values that pass between the stages: what is asked, what it costs, what was measured, what it says.
+
+No behaviour beyond a derived field, no heavy import: every layer above reads this file, and a cached measurement
+must not pay for torch. What crosses to the device (Plan, Block, Failure, …) lives in `vitprof.runner.wire`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from vitprof.runner.wire import Block, End, Failure, Ready
+
+
+class Source(StrEnum):
+    TIMM = "timm"
+    TORCHVISION = "torchvision"
+    ONNX = "onnx"
+
+
+class Precision(StrEnum):
+    FP32 = "fp32"
+
+
+class Grade(StrEnum):
+    """Trust in a number. A: interval met and steady; B: interval missed; C: drifting, throttled or disturbed."""
+
+    A = "A"
+    B = "B"
+    C = "C"
+
+
+class ParityVerdict(StrEnum):
+    MATCH = "match"
+    DRIFT = "drift"
+    BROKEN = "broken"
+    NOT_CHECKED = "not-checked"
+
+
+class StopReason(StrEnum):
+    """The rule that ended a cell's measuring."""
+
+    PRECISION = "precision"
+    CAP = "cap"
+    DURATION = "duration"
+    CALLS = "calls"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+class Verdict(StrEnum):
+    """Candidate against baseline. `UNDECIDED`: the interval straddles a border of the equivalence band."""
+
+    FASTER = "faster"
+    SLOWER = "slower"
+    SAME = "same"
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What is asked for, by name: no weights, no torch. `size`: (height, width) in pixels, None: the model's own."""
+
+    name: str
+    source: Source
+    size: tuple[int, int] | None = None
+    batch: int = 1
+    precision: Precision = Precision.FP32
+    seed: int = 0
+    pretrained: bool = False
+    reparam: bool = True
+    # Only for files: where it lies.
+    path: str | None = None
+
+
+@dataclass(frozen=True)
+class OpRow:
+    """One operator of one module, its calls added up."""
+
+    op: str
+    kind: str
+    module: str
+    calls: int
+    macs: int
+    bytes_in: int
+    bytes_out: int
+    shape_out: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Counted work of one image. `macs` is `None` where nothing could count it."""
+
+    params: int | None
+    macs: int | None
+    weight_bytes: int | None
+    activation_bytes: int | None
+    ops: int | None
+    uncounted_ops: dict[str, int] = field(default_factory=dict)
+    coverage: float | None = None
+    rows: tuple[OpRow, ...] = ()
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An exported file that travels, with the inputs it is fed and the outputs that the original gave for them."""
+
+    # Folder in the cache; the paths below are relative to it.
+    folder: Path
+    file: str
+    format: str
+    sha256: str
+    bytes: int
+    spec: ModelSpec
+    # (N, C, H, W) of one input; `inputs` holds `input_count` of them, little-endian, back to back.
+    input_name: str
+    input_shape: tuple[int, ...]
+    input_dtype: str
+    input_count: int
+    inputs: str
+    # (dtype, shape) of each output for one input; `expected` holds them for input 0, then input 1, …
+    expected: str | None
+    expected_outputs: tuple[tuple[str, tuple[int, ...]], ...]
+    # Why there is nothing to compare with, where `expected` is None.
+    expected_missing: str | None
+    opset: int | None
+    exporter: str
+    versions: dict[str, str]
+    # What was changed so that it exports and is honest to time: weights drawn anew, blocks fused, …
+    fixups: tuple[str, ...]
+    cost: Cost
+    seconds: float
+    # Weights that the exporter left out, as "layer1.0.conv2 (36,864 values)": the artifact does less than the model.
+    folded_weights: tuple[str, ...] = ()
+
+    @property
+    def path(self) -> Path:
+        return self.folder / self.file
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far the outputs on the timed backend are from those of the original module."""
+
+    verdict: ParityVerdict
+    where: str | None = None
+    max_rel_error: float | None = None
+    cosine: float | None = None
+    top1_agreement: float | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What came of one export: a file with its parity, or a failure."""
+
+    spec: ModelSpec
+    format: str
+    path: Path | None = None
+    artifact: Artifact | None = None
+    parity: Parity | None = None
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True)
+class Peak:
+    """A limit of a device, with where the number comes from."""
+
+    value: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where a model runs. `host` is where a transport finds it; `None` means this machine."""
+
+    name: str
+    kind: str
+    chip: str
+    transport: str
+    backends: tuple[str, ...]
+    host: str | None = None
+    # Substring of the accelerator's own name, by which a local one is recognised.
+    match: str | None = None
+    threads: int | None = None
+    peak_macs_per_s: dict[str, Peak] = field(default_factory=dict)
+    peak_bytes_per_s: Peak | None = None
+    notes: str = ""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a group is measured (protocol.md). Everything here changes a number, so all of it is in the hash."""
+
+    effort: str
+    sets: int
+    precision_goal_share: float
+    # Wall-clock share of a cell in its group, start of the processes and reference blocks included.
+    cap_s_per_cell: float
+    min_rounds_per_set: int = 3
+    # The interval of a few rounds is too narrow by chance; who stops on it stops early (tests/benchmarks/pairs.py).
+    min_rounds_for_interval: int = 16
+    min_calls: int = 30
+    measure_ns: int | None = None
+    measure_calls: int | None = None
+    block_ns: int = 50_000_000
+    min_block_calls: int = 3
+    slow_call_ns: int = 500_000_000
+    warm_up_blocks: int = 5
+    warm_up_floor_ns: int = 300_000_000
+    warm_up_cap_ns: int = 3_000_000_000
+    # On a warm but noisy machine five blocks in a row pass 5 % and 2 % in 29 % of the windows, these in 60 %.
+    warm_up_neighbour_share: float = 0.10
+    warm_up_trend_share: float = 0.05
+    region: str = "call"
+    reference: str = ""
+    version: int = 1
+
+    @property
+    def hash(self) -> str:
+        """Twelve hex digits that are equal exactly where numbers may be compared."""
+        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Round:
+    """One block of a cell with the mean call time of the reference just before and just after it (or None)."""
+
+    block: Block
+    reference_before_ns: float | None
+    reference_after_ns: float | None
+    is_warm_up: bool
+
+
+@dataclass(frozen=True)
+class SetSamples:
+    """What one fresh process of a cell gave."""
+
+    ready: Ready
+    rounds: tuple[Round, ...]
+    is_warm: bool
+    end: End | None = None
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Raw measurements of one cell: everything that statistics are computed from, again and again."""
+
+    sets: tuple[SetSamples, ...]
+    stop_reason: StopReason
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Doubt as data: a code for scripts, the facts, and what to do about it."""
+
+    code: str
+    detail: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with its 95 % interval; `low` and `high` are None where there is too little to say."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+    @property
+    def half_width_share(self) -> float | None:
+        """Half the interval as a share of the value."""
+        if self.low is None or self.high is None or not self.value:
+            return None
+        return (self.high - self.low) / (2 * self.value)
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Raw call times in nanoseconds of one call; a percentile is None where too few calls were counted."""
+
+    p50_ns: Interval
+    p90_ns: float | None
+    p99_ns: float | None
+    mean_ns: float
+    min_ns: float
+    max_ns: float
+    samples: int
+    sets: int
+    rounds: int
+    warm_up_samples: int
+    outliers: int
+
+
+@dataclass(frozen=True)
+class Relative:
+    """Time as a multiple of the reference cell's, taken block by block."""
+
+    reference: str
+    ratio: Interval
+    reference_spread: float
+    reference_p50_ns: float
+    grade: Grade
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What samples say, by version `version` of the analysis: recomputed from them when that is older."""
+
+    version: int
+    latency: Latency
+    relative: Relative | None
+    drift_corrected_ns: float | None
+    cold_load_ns: int
+    cold_build_ns: int | None
+    cold_first_call_ns: int
+    throughput_images_per_s: float
+    achieved_macs_per_s: float | None
+    peak_rss_bytes: int | None
+    grade: Grade
+    warnings: tuple[Doubt, ...]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One row: the cell, what came of it, and under which conditions. A failed cell is a row too."""
+
+    spec: ModelSpec
+    device: str
+    backend: str
+    threads: int | None
+    protocol: Protocol
+    started_at: str
+    vitprof_version: str
+    artifact: Artifact | None = None
+    backend_version: str | None = None
+    samples: Samples | None = None
+    summary: Summary | None = None
+    parity: Parity | None = None
+    failure: Failure | None = None
+    environment: dict[str, Any] = field(default_factory=dict)

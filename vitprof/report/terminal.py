@@ -1,0 +1,259 @@
+"""Results on a terminal: a block for one, a table for several, then what to know and what to type next.
+
+Its own file because only here the width is limited: phrases move to the next line whole, columns are left out by the
+order that `table` gives, and no number is ever cut. Everything is a rich `Text`, so that nothing in a name or an
+error message is read as markup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
+
+from vitprof.records import Device, Exported, Grade, Result
+from vitprof.report.block import Line, lines_of
+from vitprof.report.cell import is_broken
+from vitprof.report.notes import Note, broken_notes, failure_notes, parity_phrases, warning_notes
+from vitprof.report.outside import plain
+from vitprof.report.table import Column, columns_of, references_of, shared_facts
+from vitprof.units import NOT_KNOWN, text_from_bytes, text_from_count
+
+# Where the output is not a terminal it must not depend on one, and prose wider than this is hard to read anyway.
+_PROSE_WIDTH = 120
+_GAP = "  "
+_VOID = "strike dim"
+_HEAD = "bold"
+_QUIET = "dim"
+_GRADE_STYLES = {Grade.A.value: "green", Grade.B.value: "yellow", Grade.C.value: "red"}
+_WORD_STYLES = {"match": "green", "drift": "yellow", "broken": "bold red", "failed": "bold red"}
+
+
+def show(results: Sequence[Result], console: Console) -> None:
+    """Print a block for one result, a table for several; then parity, failures and warnings with their remedies."""
+    width = min(console.width, _PROSE_WIDTH) if console.is_terminal else _PROSE_WIDTH
+    if not results:
+        lines = [Text("no results")]
+    elif len(results) == 1:
+        lines = _block(results[0], width)
+    else:
+        lines = _table(results, console.width if console.is_terminal else None, width)
+    lines += _notes("Parity", broken_notes(results) if len(results) > 1 else (), "bold red", width)
+    lines += _notes("Failures", failure_notes(results), "bold red", width)
+    lines += _notes("Warnings", warning_notes(results), "bold yellow", width)
+    for line in lines:
+        line.rstrip()
+        # Lines have their final width already; rich would cut or fold what is wider than it believes the screen to be.
+        console.print(line, soft_wrap=True)
+
+
+def show_exports(exports: Sequence[Exported], console: Console) -> None:
+    """Print a line for every file with its parity, and for every failure what to type next."""
+    for one in exports:
+        line = Text.assemble((plain(one.spec.name), _HEAD), _GAP, one.format, _GAP)
+        if one.failure is not None or one.artifact is None:
+            line.append("failed", _WORD_STYLES["failed"])
+            if one.failure is not None:
+                line.append(f" at {plain(one.failure.stage)}: {plain(one.failure.error)}")
+                line.append(f"\n{_GAP}remedy: {plain(one.failure.remedy)}", "cyan")
+        else:
+            line.append(f"{plain(str(one.path))}{_GAP}{text_from_bytes(one.artifact.bytes)}{_GAP}")
+            if one.parity is not None:
+                verdict = one.parity.verdict.value
+                line.append(f"{verdict}", _WORD_STYLES.get(verdict, ""))
+                line.append(f"{_GAP}{_GAP.join(parity_phrases(one.parity))}")
+            for fixup in one.artifact.fixups:
+                line.append(f"\n{_GAP}fix-up: {plain(fixup)}", _QUIET)
+        console.print(line, soft_wrap=True)
+
+
+def show_devices(devices: Sequence[Device], reachable: Mapping[str, bool], console: Console) -> None:
+    """Print a line for every device: what it is, how it is reached, whether it can be measured on now."""
+    rows = [
+        (
+            plain(device.name),
+            device.kind,
+            device.transport,
+            ", ".join(device.backends),
+            "yes" if reachable[device.name] else "no",
+            plain(device.chip),
+        )
+        for device in devices
+    ]
+    heads = ("device", "kind", "transport", "backends", "reachable", "chip")
+    widths = [max(cell_len(row[index]) for row in (heads, *rows)) for index in range(len(heads))]
+    for row in (heads, *rows):
+        line = _GAP.join(cell + " " * (size - cell_len(cell)) for cell, size in zip(row, widths, strict=True)).rstrip()
+        console.print(Text(line, _HEAD if row is heads else ""), soft_wrap=True)
+
+
+def show_device(device: Device, missing: str | None, console: Console) -> None:
+    """Print one profile: its peaks with their sources, and what is missing to measure on it."""
+    lines = [("kind", device.kind), ("chip", plain(device.chip)), ("transport", device.transport)]
+    lines += [("host", plain(device.host))] if device.host else []
+    lines += [("backends", ", ".join(device.backends))]
+    for precision, peak in device.peak_macs_per_s.items():
+        lines.append((f"peak {precision}", f"{text_from_count(peak.value, 'MAC/s')}  ({plain(peak.source)})"))
+    if device.peak_bytes_per_s:
+        peak = device.peak_bytes_per_s
+        lines.append(("peak memory", f"{text_from_count(peak.value, 'B/s')}  ({plain(peak.source)})"))
+    lines += [("notes", plain(device.notes))] if device.notes else []
+    lines.append(("reachable", plain(missing) if missing else "yes"))
+    console.print(Text(plain(device.name), _HEAD), soft_wrap=True)
+    width = max(len(label) for label, _ in lines)
+    for label, text in lines:
+        console.print(Text.assemble(_GAP, (label.ljust(width), _QUIET), _GAP, text), soft_wrap=True)
+
+
+def _block(result: Result, width: int) -> list[Text]:
+    head, *rest = lines_of(result)
+    label_width = max(len(line.label) for line in rest)
+    lines = [_joined(head.phrases, _HEAD)]
+    for line in rest:
+        lines += _labelled(line, label_width, width)
+    return lines
+
+
+def _labelled(line: Line, label_width: int, width: int) -> list[Text]:
+    """The label, then the phrases; those that do not fit go to the next line under the first."""
+    room = width - label_width - 2 * len(_GAP)
+    rows = _flowed(line.phrases, room)
+    return [
+        Text.assemble(_GAP, ((line.label if first else "").ljust(label_width), _QUIET), _GAP, _phrases(row, line))
+        for first, row in ((index == 0, row) for index, row in enumerate(rows))
+    ]
+
+
+def _phrases(row: Sequence[str], line: Line) -> Text:
+    return Text(_GAP).join(Text(phrase, _phrase_style(phrase, line)) for phrase in row)
+
+
+def _phrase_style(phrase: str, line: Line) -> str:
+    if phrase == line.verdict:
+        return _WORD_STYLES.get(phrase.partition(":")[0], _GRADE_STYLES.get(phrase.removeprefix("grade "), ""))
+    if line.is_void:
+        return _VOID
+    return _HEAD if line.is_headline and phrase == line.phrases[0] else ""
+
+
+def _flowed(phrases: Sequence[str], room: int) -> list[list[str]]:
+    """Phrases in rows of at most `room` columns; a phrase is broken between words only where it alone is wider."""
+    rows: list[list[str]] = [[]]
+    used = 0
+    for phrase in phrases:
+        for piece in _wrapped(phrase, room):
+            needed = cell_len(piece) + (len(_GAP) if rows[-1] else 0)
+            if rows[-1] and used + needed > room:
+                rows.append([])
+                used, needed = 0, cell_len(piece)
+            rows[-1].append(piece)
+            used += needed
+    return rows
+
+
+def _wrapped(text: str, room: int) -> list[str]:
+    """`text` in lines of at most `room` columns, broken at blanks only: a path or command stays whole."""
+    lines = [""]
+    for word in text.split(" "):
+        longer = f"{lines[-1]} {word}" if lines[-1] else word
+        if lines[-1] and cell_len(longer) > room:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
+
+
+def _table(results: Sequence[Result], limit: int | None, width: int) -> list[Text]:
+    """The shared facts, then the table in at most `limit` columns (`None`: all there are)."""
+    columns = _fitting(columns_of(results), limit)
+    widths = [_drawn_width(column) for column in columns]
+    aligned = [_aligned(column) for column in columns]
+    inline = limit is None or _total(widths) <= limit
+    facts = _flowed(shared_facts(results), width) + _flowed(_legend(results), width)
+    lines = [_joined(row, _QUIET) for row in facts]
+    heads = [_padded(column.head, column, size) for column, size in zip(columns, widths, strict=True)]
+    lines += [Text(), Text(_GAP.join(heads), _HEAD)] if inline else [Text(), *_folded(heads, _HEAD)]
+    for index, result in enumerate(results):
+        cells = [
+            _cell(texts[index], column, size, result)
+            for texts, column, size in zip(aligned, columns, widths, strict=True)
+        ]
+        lines += [Text(_GAP).join(cells)] if inline else _folded(cells, "")
+    return lines
+
+
+def _folded(cells: Sequence[str | Text], style: str) -> list[Text]:
+    """The name on a line of its own, the rest under it: for a screen that is too narrow for both."""
+    first, *rest = (Text(cell, style) if isinstance(cell, str) else cell for cell in cells)
+    return [first, Text.assemble(_GAP, Text(_GAP).join(rest))]
+
+
+def _fitting(columns: Sequence[Column], limit: int | None) -> list[Column]:
+    kept = list(columns)
+    while limit is not None and _total([_drawn_width(column) for column in kept]) > limit:
+        spare = max(column.spare for column in kept)
+        if spare == 0:
+            break
+        kept = [column for column in kept if column.spare != spare]
+    return kept
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + len(_GAP) * (len(widths) - 1)
+
+
+def _drawn_width(column: Column) -> int:
+    return max(cell_len(column.head), *(cell_len(cell) for cell in _aligned(column)))
+
+
+def _aligned(column: Column) -> list[str]:
+    """Cells of numbers with as many blanks behind them as put the decimal points under each other."""
+    if not column.is_number:
+        return list(column.cells)
+    tails = [len(cell) - cell.find(".") if "." in cell else 0 for cell in column.cells]
+    longest = max(tails)
+    return [
+        cell if cell == NOT_KNOWN else cell + " " * (longest - tail)
+        for cell, tail in zip(column.cells, tails, strict=True)
+    ]
+
+
+def _padded(text: str, column: Column, size: int) -> str:
+    blanks = " " * (size - cell_len(text))
+    return blanks + text if column.is_number else text + blanks
+
+
+def _cell(aligned: str, column: Column, size: int, result: Result) -> Text:
+    text = _padded(aligned, column, size)
+    bare = text.strip()
+    cell = Text(text)
+    style = _VOID if column.is_timing and is_broken(result) else ""
+    style = _WORD_STYLES.get(bare, style) if not column.is_number and column.head != "model" else style
+    style = _GRADE_STYLES.get(bare, style) if column.head == "grade" and not is_broken(result) else style
+    start = len(text) - len(text.lstrip())
+    cell.stylize(_QUIET if bare == NOT_KNOWN else style, start, start + len(bare))
+    return cell
+
+
+def _legend(results: Sequence[Result]) -> tuple[str, ...]:
+    references = references_of(results)
+    ratio = f"ratio: to {' or '.join(references)}" if references else "no ratio: no reference cell ran"
+    return ("±95%: half of the 95% interval", ratio)
+
+
+def _notes(title: str, notes: Sequence[Note], style: str, width: int) -> list[Text]:
+    lines = [Text(), Text(title, style)] if notes else []
+    for note in notes:
+        named = _wrapped(f"{note.title}: {', '.join(note.models)}", width - 2)
+        lines += [Text(f"{_GAP}{row}") for row in named]
+        lines += [Text(f"{2 * _GAP}{row}", _QUIET) for fact in note.facts for row in _wrapped(fact, width - 4)]
+        if note.remedy:
+            rows = _wrapped(f"remedy: {note.remedy}", width - 4)
+            lines += [Text(f"{2 * _GAP}{row}", "cyan") for row in rows]
+    return lines
+
+
+def _joined(phrases: Iterable[str], style: str) -> Text:
+    return Text(_GAP.join(phrases), style)

@@ -1,0 +1,125 @@
+"""What was measured, as rows: a Result for every cell, a failed one too, with the exit code that it stands for.
+
+Beside the pipeline so that the pipeline shows the stages and not their bookkeeping.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from vitprof import __version__
+from vitprof.analysis.summary import summarise
+from vitprof.errors import ExitCode, VitprofError
+from vitprof.export.parity import compare, read_tensors
+from vitprof.group import CellSamples
+from vitprof.records import (
+    Artifact,
+    Device,
+    Doubt,
+    ModelSpec,
+    Parity,
+    ParityVerdict,
+    Protocol,
+    Result,
+    StopReason,
+)
+from vitprof.runner.wire import Failure, Outputs
+
+
+def measured_row(
+    artifact: Artifact,
+    measured: CellSamples,
+    blank: Result,
+    reference_long_run_ns: float | None,
+) -> Result:
+    """`blank` (the cell's key fields) with what its samples and outputs say."""
+    parity = parity_of(artifact, measured.outputs)
+    summary = summarise(
+        measured.samples,
+        blank.protocol,
+        batch=artifact.spec.batch,
+        macs_per_image=artifact.cost.macs,
+        reference_long_run_ns=reference_long_run_ns,
+    )
+    if summary:
+        summary = dataclasses.replace(summary, warnings=(*summary.warnings, *_doubts(artifact, parity)))
+    sets = measured.samples.sets
+    return dataclasses.replace(
+        blank,
+        artifact=artifact,
+        backend_version=sets[0].ready.backend_version if sets else None,
+        samples=measured.samples,
+        summary=summary,
+        parity=parity,
+        failure=measured.samples.failure,
+        environment=_environment(measured),
+    )
+
+
+def blank_row(spec: ModelSpec, backend: str, threads: int, device: Device, protocol: Protocol) -> Result:
+    """The key fields of a cell, before anything is known of it."""
+    return Result(
+        spec=spec,
+        device=device.name,
+        backend=backend,
+        threads=threads,
+        protocol=protocol,
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        vitprof_version=__version__,
+    )
+
+
+def failure_from_error(error: VitprofError) -> Failure:
+    return Failure(error.stage, error.message, error.remedy)
+
+
+def exit_code_of(result: Result) -> ExitCode:
+    """What a script should be told of a measured row."""
+    if result.samples and result.samples.stop_reason is StopReason.INTERRUPTED:
+        return ExitCode.INTERRUPTED
+    if result.failure:
+        return ExitCode.FAILED
+    return parity_exit_code(result.parity)
+
+
+def parity_exit_code(parity: Parity | None) -> ExitCode:
+    is_broken = parity is not None and parity.verdict is ParityVerdict.BROKEN
+    return ExitCode.PARITY_BROKEN if is_broken else ExitCode.OK
+
+
+def parity_of(artifact: Artifact, outputs: Outputs | None) -> Parity:
+    """The backend's own outputs against those of the original module."""
+    if artifact.expected is None:
+        return Parity(ParityVerdict.NOT_CHECKED, reason=artifact.expected_missing)
+    if outputs is None:
+        return Parity(ParityVerdict.NOT_CHECKED, reason="the runner gave no outputs")
+    expected = read_tensors(artifact.folder / artifact.expected, artifact.expected_outputs * artifact.input_count)
+    actual = read_tensors(Path(outputs.path), [(one.dtype, one.shape) for one in outputs.tensors])
+    return compare(expected, actual, artifact.spec.precision, where="device")
+
+
+def _environment(measured: CellSamples) -> dict[str, object]:
+    sets = measured.samples.sets
+    if not sets:
+        return {}
+    ready, end = sets[0].ready, sets[-1].end
+    return {
+        "before": dict(ready.environment),
+        "after": dict(end.environment) if end else None,
+        "clock_step_ns": ready.clock_step_ns,
+        "clock_cost_ns": ready.clock_cost_ns,
+        "loop_overhead_ns": ready.loop_overhead_ns,
+    }
+
+
+def _doubts(artifact: Artifact, parity: Parity) -> Iterator[Doubt]:
+    """Warnings that come from the artifact and not from the samples."""
+    if parity.verdict in (ParityVerdict.BROKEN, ParityVerdict.DRIFT):
+        detail = f"parity {parity.verdict}: {parity.reason or f'max. relative error {parity.max_rel_error:.2g}'}"
+        yield Doubt("parity", detail, "do not take this latency for the original model's")
+    if artifact.folded_weights:
+        detail = f"the exporter folded away {', '.join(artifact.folded_weights)}"
+        yield Doubt("weights folded", detail, "the artifact does less work than the model: report this model")

@@ -1,0 +1,64 @@
+"""The runtimes that the runner can drive: one file each, all of the same shape.
+
+A backend file has `version() -> str` and `load(plan) -> Session`. It imports its runtime inside these functions, so
+that this table costs nothing to read: the host reads it too, to say what to install.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any, List, Mapping, Optional, Protocol, Tuple
+
+
+class Session(Protocol):
+    """A loaded model, ready to infer. `loop.py` times `call`, and nothing else."""
+
+    build_ns: Optional[int]
+    placement_ops_share: Optional[float]
+
+    def call(self) -> None:
+        """One inference on input 0, returning when it is complete."""
+
+    def outputs(self, index: int) -> List[Tuple[str, str, Tuple[int, ...], bytes]]:
+        """(name, dtype, shape, little-endian bytes) of every output for input `index`."""
+
+
+class BackendError(Exception):
+    """A backend refused: `stage`, what happened, what to type next."""
+
+    def __init__(self, stage: str, message: str, remedy: str) -> None:
+        super().__init__(message)
+        self.stage = stage
+        self.remedy = remedy
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One row of the table."""
+
+    module: str
+    # What the runtime loads, as in `Artifact.format`; None where it needs no file.
+    format: Optional[str]
+    # Import name of the runtime and what to type where it is missing.
+    requires: Optional[str]
+    install: str
+
+
+BACKENDS: Mapping[str, Backend] = {
+    "ort": Backend("vitprof.runner.backends.ort", "onnx", "onnxruntime", "pip install onnxruntime"),
+    "fake": Backend("vitprof.runner.backends.fake", None, None, ""),
+}
+
+
+def backend_module(name: str) -> Any:
+    """The module of backend `name`; `BackendError` where its runtime is not installed."""
+    entry = BACKENDS.get(name)
+    if entry is None:
+        raise BackendError("load", f"this runner has no backend '{name}'", f"use one of: {', '.join(sorted(BACKENDS))}")
+    try:
+        if entry.requires:
+            importlib.import_module(entry.requires)
+    except ImportError as error:
+        raise BackendError("load", f"backend '{name}' cannot be imported: {error}", entry.install) from error
+    return importlib.import_module(entry.module)

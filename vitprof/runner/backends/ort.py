@@ -1,0 +1,100 @@
+"""ONNX Runtime on the CPU.
+
+Input and outputs are bound once, before any timing: a timed call is `run_with_iobinding` and nothing else.
+Two session settings matter for honest times: no thread may spin between calls (a spinning thread of one model steals
+the core from the next one), and graph optimisation is named, not left to the default of a version.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, List, Optional, Tuple
+
+from vitprof.runner.backends import BackendError
+from vitprof.runner.wire import Plan
+
+_OUT_OF_MEMORY = ("bad_alloc", "failed to allocate", "out of memory", "bad allocation")
+
+
+def version() -> str:
+    import onnxruntime
+
+    return str(onnxruntime.__version__)
+
+
+def load(plan: Plan) -> _OrtSession:
+    return _OrtSession(plan)
+
+
+class _OrtSession:
+    """One `InferenceSession` with input 0 bound; every output stays in memory that ONNX Runtime re-uses."""
+
+    def __init__(self, plan: Plan) -> None:
+        import numpy
+        import onnxruntime
+
+        self.build_ns: Optional[int] = None
+        # Only the CPU provider is asked for, so every operator runs there or the session does not load.
+        self.placement_ops_share: Optional[float] = 1.0
+        self._session = _session(onnxruntime, plan)
+        self._input_name = plan.input_name or self._session.get_inputs()[0].name
+        self._output_names = [output.name for output in self._session.get_outputs()]
+        self._images = numpy.memmap(
+            plan.inputs, dtype=plan.input_dtype, mode="r", shape=(plan.input_count, *plan.input_shape)
+        )
+        if math.prod(self._images.shape) == 0:
+            raise BackendError("load", f"the input shape {plan.input_shape} holds nothing", "check --batch and --size")
+        image = onnxruntime.OrtValue.ortvalue_from_numpy(numpy.array(self._images[0]))
+        self._binding = self._session.io_binding()
+        self._binding.bind_ortvalue_input(self._input_name, image)
+        for name in self._output_names:
+            self._binding.bind_output(name)
+        self._run = self._session.run_with_iobinding
+
+    def call(self) -> None:
+        """The first call finds the output shapes; binding its results keeps the later ones from allocating."""
+        self._run(self._binding)
+        for name, value in zip(self._output_names, self._binding.get_outputs()):
+            self._binding.bind_ortvalue_output(name, value)
+        self.call = self._bound_call  # type: ignore[method-assign]
+
+    def _bound_call(self) -> None:
+        self._run(self._binding)
+
+    def outputs(self, index: int) -> List[Tuple[str, str, Tuple[int, ...], bytes]]:
+        import numpy
+
+        image = numpy.array(self._images[index])
+        arrays = self._session.run(self._output_names, {self._input_name: image})
+        return [
+            (name, str(array.dtype), tuple(array.shape), numpy.ascontiguousarray(array).tobytes())
+            for name, array in zip(self._output_names, arrays)
+        ]
+
+
+def _session(onnxruntime: Any, plan: Plan) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = plan.threads
+    options.inter_op_num_threads = 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    for name, value in plan.options.items():
+        options.add_session_config_entry(name, str(value))
+    try:
+        return onnxruntime.InferenceSession(plan.artifact, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        # ONNX Runtime raises a class of its own per status code; their common base is Exception.
+        raise load_error(error) from error
+
+
+def load_error(error: Exception) -> BackendError:
+    """What ONNX Runtime said when it refused a file, with a remedy by kind."""
+    text = str(error)
+    if any(sign in text.lower() for sign in _OUT_OF_MEMORY):
+        return BackendError("load", f"out of memory: {text}", "use a smaller model, --batch or --size")
+    if "not implemented" in text.lower() or "NOT_IMPLEMENTED" in text:
+        return BackendError("load", f"ONNX Runtime lacks an operator: {text}", "upgrade it: pip install -U onnxruntime")
+    return BackendError(
+        "load", f"ONNX Runtime cannot load the file: {text}", "check it with onnx.checker, or export it again"
+    )

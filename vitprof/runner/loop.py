@@ -1,0 +1,92 @@
+"""The timed loop: the one place of vitprof where a clock is read around a call.
+
+Its own file so that what stands inside the timed region can be seen at a glance: between the two readings of the
+clock there is the backend's `call` and nothing else. The clock is an argument, so that tests and the fake transport
+run the same loop in virtual time.
+"""
+
+from __future__ import annotations
+
+import statistics
+from typing import Callable, List, Tuple
+
+from vitprof.runner.backends import Session
+from vitprof.runner.sensors import Disturbance, sensors
+from vitprof.runner.wire import Block, Plan
+
+Clock = Callable[[], int]
+
+# A sample of at least this many clock steps keeps the error of reading the clock under 1 %.
+_STEPS_PER_SAMPLE = 100
+_CLOCK_READINGS = 2_000
+
+
+def clock_facts(clock: Clock) -> Tuple[int, int]:
+    """(smallest step, cost of one reading) of `clock`, in nanoseconds."""
+    readings = [clock() for _ in range(_CLOCK_READINGS)]
+    steps = [later - earlier for earlier, later in zip(readings, readings[1:]) if later > earlier]
+    cost = (readings[-1] - readings[0]) // (_CLOCK_READINGS - 1)
+    return (min(steps) if steps else 0), cost
+
+
+def loop_overhead_ns(clock: Clock) -> int:
+    """What the loop adds to a sample: the median sample of a call that does nothing, less the clock's own cost."""
+    samples = timed(lambda: None, clock, 1, minimum=_CLOCK_READINGS, until_ns=0)
+    return max(0, round(statistics.median(samples)) - clock_facts(clock)[1])
+
+
+def timed(call: Callable[[], None], clock: Clock, calls_per_sample: int, minimum: int, until_ns: int) -> List[int]:
+    """Samples of `call`, at least `minimum` of them, until the clock shows `until_ns`.
+
+    A sample is the time of `calls_per_sample` calls in a row.
+    """
+    samples: List[int] = []
+    store = samples.append
+    end = 0
+    if calls_per_sample == 1:
+        while len(samples) < minimum or end < until_ns:
+            start = clock()
+            call()
+            end = clock()
+            store(end - start)
+    else:
+        repeats = range(calls_per_sample)
+        while len(samples) < minimum or end < until_ns:
+            start = clock()
+            for _ in repeats:
+                call()
+            end = clock()
+            store(end - start)
+    return samples
+
+
+def calls_per_sample(session: Session, clock: Clock, clock_step_ns: int) -> int:
+    """1, or as many calls as make a sample last 100 steps of the clock."""
+    shortest_ns = clock_step_ns * _STEPS_PER_SAMPLE
+    if timed(session.call, clock, 1, minimum=1, until_ns=0)[0] >= 2 * shortest_ns:
+        return 1
+    call_ns = min(timed(session.call, clock, 1, minimum=3, until_ns=0))
+    return -(-shortest_ns // max(1, call_ns))
+
+
+def run_block(plan: Plan, session: Session, clock: Clock, repeats: int, index: int) -> Block:
+    """One block: a first sample set aside (the caches held another process's data), then the counted ones.
+
+    A call of `plan.slow_call_ns` or longer fills the caches by itself: all of its samples count.
+    """
+    disturbance = Disturbance()
+    start = clock()
+    first = timed(session.call, clock, repeats, minimum=1, until_ns=0)
+    is_slow = first[0] >= plan.slow_call_ns * repeats
+    until_ns = start + plan.block_ns
+    counted = [] if is_slow else timed(session.call, clock, repeats, plan.min_calls, until_ns)
+    delay, switches = disturbance.since()
+    return Block(
+        index=index,
+        start_ns=start,
+        set_aside_ns=() if is_slow else tuple(first),
+        samples_ns=tuple(first) if is_slow else tuple(counted),
+        queue_delay_ns=delay,
+        involuntary_switches=switches,
+        sensors=sensors(),
+    )

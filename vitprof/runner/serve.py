@@ -1,0 +1,74 @@
+"""One loaded model and the answers to the host's requests.
+
+Its own file because two callers drive it: `__main__` in a real process with the real clock, and the fake transport
+in the host's own process with a virtual one. Neither the timed loop nor the answers know which.
+"""
+
+from __future__ import annotations
+
+from typing import Callable
+
+from vitprof.runner import loop, sensors
+from vitprof.runner.backends import Session
+from vitprof.runner.wire import (
+    Block,
+    BlockRequest,
+    End,
+    Message,
+    Outputs,
+    OutputsRequest,
+    Plan,
+    Ready,
+    Tensor,
+    WireError,
+)
+
+
+class Server:
+    """Loads the model of `plan` (each cold time measured once, here), then answers."""
+
+    def __init__(self, plan: Plan, load: Callable[[Plan], Session], version: str, clock: loop.Clock) -> None:
+        self._plan = plan
+        self._clock = clock
+        environment = sensors.environment()
+        start = clock()
+        self._session = load(plan)
+        load_ns = clock() - start
+        first_call_ns = loop.timed(self._session.call, clock, 1, minimum=1, until_ns=0)[0]
+        step_ns, cost_ns = loop.clock_facts(clock)
+        self.ready = Ready(
+            load_ns=load_ns - (self._session.build_ns or 0),
+            build_ns=self._session.build_ns,
+            first_call_ns=first_call_ns,
+            clock="host",
+            clock_step_ns=step_ns,
+            clock_cost_ns=cost_ns,
+            loop_overhead_ns=loop.loop_overhead_ns(clock),
+            calls_per_sample=loop.calls_per_sample(self._session, clock, step_ns),
+            backend_version=version,
+            placement_ops_share=self._session.placement_ops_share,
+            environment=environment,
+        )
+
+    def answer(self, request: Message) -> Message:
+        """The answer to one request; `WireError` for a message that is none."""
+        if isinstance(request, BlockRequest):
+            return self._block(request.index)
+        if isinstance(request, OutputsRequest):
+            return self._outputs(request.path)
+        raise WireError(f"a {type(request).__name__} is not a request")
+
+    def end(self) -> End:
+        return End(sensors.peak_rss_bytes(), sensors.environment())
+
+    def _block(self, index: int) -> Block:
+        return loop.run_block(self._plan, self._session, self._clock, self.ready.calls_per_sample, index)
+
+    def _outputs(self, path: str) -> Outputs:
+        tensors = []
+        with open(path, "wb") as file:
+            for index in range(self._plan.input_count):
+                for name, dtype, shape, data in self._session.outputs(index):
+                    tensors.append(Tensor(name, dtype, shape, file.tell()))
+                    file.write(data)
+        return Outputs(path, tuple(tensors))

@@ -1,0 +1,173 @@
+"""What host and runner say to each other: one JSON object a line, each a frozen dataclass here.
+
+Its own file because both sides import exactly this. Unknown fields are ignored (an older runner in a device's cache
+goes on working), unknown types and text that is no message raise `WireError`.
+
+Host to runner: `Plan` first, then `BlockRequest` and `OutputsRequest` in any order, then `EndRequest`.
+Runner to host: `Ready` once, then one `Block` or `Outputs` a request, then `End`; a `Failure` at any time ends it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any, Mapping, Optional, Tuple, Type, Union
+
+Option = Union[str, int, float, bool, None]
+
+
+class WireError(ValueError):
+    """A line that is not a message of this protocol."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything about one process that changes a number. Paths are the device's own."""
+
+    backend: str
+    options: Mapping[str, Option] = field(default_factory=dict)
+    artifact: str = ""
+    artifact_sha256: str = ""
+    # Seeded random images, little-endian, `input_count` of them one after the other, each of `input_shape`.
+    inputs: str = ""
+    input_name: str = ""
+    input_shape: Tuple[int, ...] = ()
+    input_dtype: str = "float32"
+    input_count: int = 1
+    threads: int = 1
+    # A block: consecutive calls of at least this long, and at least `min_calls` counted ones.
+    block_ns: int = 50_000_000
+    min_calls: int = 3
+    # A call at least this long is its own warm-up: nothing is set aside, and one such call makes a block.
+    slow_call_ns: int = 500_000_000
+    # The process ends by itself this long after it has read the Plan, whatever it is doing.
+    deadline_s: float = 3600.0
+
+
+@dataclass(frozen=True)
+class BlockRequest:
+    index: int
+
+
+@dataclass(frozen=True)
+class OutputsRequest:
+    """Run every input once and write the outputs to `path`."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class EndRequest:
+    pass
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The session is loaded. The three cold times are apart: load, build (engines only), first call."""
+
+    load_ns: int
+    build_ns: Optional[int]
+    first_call_ns: int
+    # Smallest step and cost of one reading of the clock, and what the timed loop itself adds to a sample.
+    clock: str
+    clock_step_ns: int
+    clock_cost_ns: int
+    loop_overhead_ns: int
+    # Calls that make one sample: above 1 where one call is shorter than 100 steps of the clock.
+    calls_per_sample: int
+    backend_version: str
+    placement_ops_share: Optional[float] = None
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Block:
+    """The samples of one block, in order, in nanoseconds of `clock`."""
+
+    index: int
+    start_ns: int
+    set_aside_ns: Tuple[int, ...]
+    samples_ns: Tuple[int, ...]
+    # How long the process's threads stood ready to run without a core, and how often they were pushed off one.
+    queue_delay_ns: Optional[int] = None
+    involuntary_switches: Optional[int] = None
+    # Clock, temperature and throttling as they stood after the block.
+    sensors: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One output inside the tensor file: where it starts, how it is shaped."""
+
+    name: str
+    dtype: str
+    shape: Tuple[int, ...]
+    offset: int
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """`tensors` holds the outputs of input 0, then of input 1, …"""
+
+    path: str
+    tensors: Tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class End:
+    peak_rss_bytes: Optional[int]
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A normal outcome: what broke, where, and what to type."""
+
+    stage: str
+    error: str
+    remedy: str
+    detail: str = ""
+
+
+Message = Union[Plan, BlockRequest, OutputsRequest, EndRequest, Ready, Block, Outputs, End, Failure]
+_TYPES: Mapping[str, Type[Any]] = {
+    "plan": Plan,
+    "block": BlockRequest,
+    "outputs": OutputsRequest,
+    "end": EndRequest,
+    "ready": Ready,
+    "samples": Block,
+    "tensors": Outputs,
+    "ended": End,
+    "failure": Failure,
+}
+_NAMES = {kind: name for name, kind in _TYPES.items()}
+
+
+def line_from_message(message: Message) -> bytes:
+    """One line, newline included."""
+    body = {"type": _NAMES[type(message)], **dataclasses.asdict(message)}
+    return json.dumps(body, separators=(",", ":")).encode() + b"\n"
+
+
+def message_from_line(line: bytes) -> Message:
+    """The message in `line`; `WireError` where there is none."""
+    try:
+        body = json.loads(line)
+        kind = _TYPES[body.pop("type")]
+        return _built(kind, body)  # type: ignore[no-any-return]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WireError(f"not a message: {line[:200]!r} ({type(error).__name__}: {error})") from error
+
+
+def _built(kind: Type[Any], body: Mapping[str, Any]) -> Any:
+    known = {f.name for f in dataclasses.fields(kind)}
+    values = {name: _frozen(value) for name, value in body.items() if name in known}
+    if kind is Outputs:
+        values["tensors"] = tuple(_built(Tensor, tensor) for tensor in body["tensors"])
+    return kind(**values)
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
