@@ -123,7 +123,8 @@ class _CellRun:
         if round_.is_warm_up:
             self.log_ratios.append(log_ratio(round_, self.ready.calls_per_sample))
             self.warm_up_ns += sum(round_.block.samples_ns) + sum(round_.block.set_aside_ns)
-            self.is_warm = is_warm(self.log_ratios, self.warm_up_ns, protocol)
+            # Once warm it stays so: while it waits for the others it may well meet a noisy moment.
+            self.is_warm = self.is_warm or is_warm(self.log_ratios, self.warm_up_ns, protocol)
 
     def counted(self) -> list[Round]:
         return [round_ for round_ in self.rounds if not round_.is_warm_up]

@@ -195,7 +195,7 @@ class Device:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a group is measured (protocol.md). Everything here changes a number, so all of it is in the hash."""
+    """How a group is measured (docs/protocol.md). Everything here changes a number, so all of it is in the hash."""
 
     effort: str
     sets: int

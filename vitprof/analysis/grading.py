@@ -13,7 +13,7 @@ from vitprof.records import Doubt, Grade, Interval, Protocol, StopReason
 from vitprof.runner.wire import Block, Ready
 from vitprof.units import text_from_ns, text_from_share
 
-# A reference whose blocks spread by more than this leaves no absolute number to be sure of (protocol.md, section 3).
+# A reference whose blocks spread by more than this leaves no absolute number to be sure of.
 UNSTEADY_REFERENCE_SPREAD = 0.10
 # The absolute interval is met at half that spread: it is widened by half the spread on each side.
 _ABSOLUTE_GOAL_SHARE = UNSTEADY_REFERENCE_SPREAD / 2

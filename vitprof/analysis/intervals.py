@@ -21,6 +21,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from vitprof.analysis.steadiness import SIGMA_PER_MAD
 from vitprof.records import Interval
 
 Array = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
@@ -29,8 +30,6 @@ Array = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 # import; a test compares it with scipy.
 _T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
 _NORMAL_95 = 1.960
-# Median absolute deviation to standard deviation, for a normal distribution.
-_SIGMA_PER_MAD = 1.4826
 # A set of few rounds may look quiet by chance: its own scatter is averaged with that of all sets, which counts as
 # much as this many rounds. Without it 92.5 % of the intervals held the truth, with it 95 %.
 _SHARED_SCATTER_ROUNDS = 5
@@ -98,4 +97,4 @@ def _variances_of_medians(sets: Sequence[Array]) -> Array:
 
 
 def _sigma(values: Array) -> float:
-    return _SIGMA_PER_MAD * float(np.median(np.abs(values - np.median(values))))
+    return SIGMA_PER_MAD * float(np.median(np.abs(values - np.median(values))))

@@ -1,7 +1,7 @@
 """Is a series steady? One rule for the end of the warm-up, one for drift, one for a machine with two speeds.
 
 Judged on logarithms of the ratio to the neighbouring reference blocks, never on raw times: on a shared host a test
-for "5 blocks, slope under 1 %" on raw times passes in 2 to 7 % of the windows (protocol.md, section 0).
+for "5 blocks, slope under 1 %" on raw times passes in 2 to 7 % of the windows (docs/protocol.md).
 """
 
 from __future__ import annotations
@@ -12,6 +12,12 @@ import numpy as np
 
 from vitprof.records import Protocol, Round
 
+# Two standard deviations of a difference of two blocks; the 95 % point of the trend over five blocks of noise.
+_STEP_PER_NOISE = 2 * 2**0.5
+_TREND_PER_NOISE = 2.5
+_LEAST_STEPS_FOR_NOISE = 4
+# Median absolute deviation to standard deviation, for a normal distribution.
+SIGMA_PER_MAD = 1.4826
 # A mixture: two groups of blocks further apart than this, both visited for at least this share of the blocks, and
 # the gap between them several times as wide as the groups themselves.
 _TWO_SPEED_GAP_SHARE = 0.15
@@ -33,7 +39,11 @@ def log_ratio(round_: Round, calls_per_sample: int) -> float:
 
 
 def is_warm(log_ratios: Sequence[float], own_time_ns: int, protocol: Protocol) -> bool:
-    """The last blocks differ from their neighbours, and rise or fall over all of them, by less than the limits."""
+    """The last blocks differ from their neighbours, and rise or fall over all of them, by less than the limits.
+
+    Medians of both, so that one block in a bad moment does not count as cold. Where the cell's own noise is larger
+    than the limits it takes their place: blocks that jump about without a trend are noisy, and the interval tells so.
+    """
     if own_time_ns < protocol.warm_up_floor_ns:
         return False
     is_capped = own_time_ns >= protocol.warm_up_cap_ns
@@ -41,8 +51,21 @@ def is_warm(log_ratios: Sequence[float], own_time_ns: int, protocol: Protocol) -
         # Models whose calls take seconds reach the cap first; two like blocks in a row are all they can show.
         return False
     last = np.asarray(log_ratios[-protocol.warm_up_blocks :])
-    steps = np.abs(np.diff(last))
-    return bool(steps.max() < protocol.warm_up_neighbour_share and abs(trend(last)) < protocol.warm_up_trend_share)
+    noise = _noise(log_ratios)
+    step_limit = max(protocol.warm_up_neighbour_share, _STEP_PER_NOISE * noise)
+    trend_limit = max(protocol.warm_up_trend_share, _TREND_PER_NOISE * noise)
+    return bool(np.median(np.abs(np.diff(last))) < step_limit and abs(trend(last)) < trend_limit)
+
+
+def _noise(log_ratios: Sequence[float]) -> float:
+    """Standard deviation of one block about a level that may move: from how much the steps differ, not the levels.
+
+    A model that still warms up steadily has steps that are alike, so its fall is not taken for noise.
+    """
+    steps = np.diff(np.asarray(log_ratios))
+    if steps.size < _LEAST_STEPS_FOR_NOISE:
+        return 0.0
+    return float(SIGMA_PER_MAD * np.median(np.abs(steps - np.median(steps))) / np.sqrt(2))
 
 
 def trend(values: Sequence[float] | np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:

@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import vitprof
-from vitprof.cli import devices, doctor, export, latency, models
+from vitprof.cli import devices, doctor, export, latency, models, options
 from vitprof.errors import ExitCode, VitprofError
 
 app = typer.Typer(
@@ -60,27 +60,24 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         code = ExitCode(returned or ExitCode.OK)
     except VitprofError as error:
         code = error.exit_code
-        say(error.message, error.remedy)
+        options.say(error.message, error.remedy)
         _show_traceback(debug)
     except BrokenPipeError:
         # Whoever read our output has had enough; Python must not complain about it while it exits.
         sys.stderr.close()
     except Exception as error:
         if not hasattr(error, "format_message"):
-            say(f"internal error: {type(error).__name__}: {error}", "run again with --debug and report what it shows")
+            options.say(
+                f"internal error: {type(error).__name__}: {error}", "run again with --debug and report what it shows"
+            )
             _show_traceback(debug)
         else:
             # Typer's own usage errors; the class is private to it.
             code = ExitCode.USAGE
-            say(error.format_message(), f"{_command_of(error)} --help")
+            options.say(error.format_message(), f"{_command_of(error)} --help")
     if code is ExitCode.INTERRUPTED:
-        say("interrupted", "what was measured is kept; run again to measure the rest")
+        options.say("interrupted", "what was measured is kept; run again to measure the rest")
     sys.exit(int(code))
-
-
-def say(message: str, remedy: str) -> None:
-    """An error as every error looks: what happened, then what to type next."""
-    typer.echo(f"vitprof: {message}\n  → {remedy}", err=True)
 
 
 def _command_of(error: Exception) -> str:

@@ -60,6 +60,7 @@ def latency(
     from vitprof.units import amount_from_text, duration_s_from_text, share_from_text
 
     options.check_writable(json, csv, md)
+    options.check_at_least("--threads", threads, 1)
     timeout_s = duration_s_from_text(timeout)
     if timeout_s < _LEAST_TIMEOUT_S:
         raise UsageError(f"--timeout {timeout} is below {_LEAST_TIMEOUT_S} s", remedy="allow at least a second")
@@ -101,9 +102,14 @@ def _show(rows: Sequence[Result], samples: bool, json: Path | None, csv: Path | 
         from vitprof.report.markdown import markdown_text
 
         options.write_text(md, markdown_text(rows))
-    if not any(str(file) == "-" for file in (json, csv, md) if file):
-        from rich.console import Console
+    if any(str(file) == "-" for file in (json, csv, md) if file):
+        # Standard output is a program's now: a person reads of failures on the other stream.
+        for row in rows:
+            if row.failure:
+                options.say(row.failure.error, row.failure.remedy)
+        return
+    from rich.console import Console
 
-        from vitprof.report.terminal import show
+    from vitprof.report.terminal import show
 
-        show(rows, Console())
+    show(rows, Console())

@@ -25,16 +25,16 @@ Backends = Annotated[
         "--backend", "--backends", help="Runtimes, comma-separated; default: the device's first.", show_default=False
     ),
 ]
-Batch = Annotated[int, typer.Option("--batch", min=1, help="Images per inference.")]
+Batch = Annotated[int, typer.Option("--batch", help="Images per inference.")]
 Size = Annotated[
     str | None,
     typer.Option("--size", help="Input size H or HxW in pixels; default: the model's own.", show_default=False),
 ]
 PrecisionOption = Annotated[Precision, typer.Option("--precision", help="Of weights and activations.")]
 Threads = Annotated[
-    int | None, typer.Option("--threads", min=1, help="Of one session; default: the device's.", show_default=False)
+    int | None, typer.Option("--threads", help="Of one session; default: the device's.", show_default=False)
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Of weights, images and the order of cells.")]
+Seed = Annotated[int, typer.Option("--seed", help="Of weights, images and the order of cells.")]
 Pretrained = Annotated[
     bool, typer.Option("--pretrained", help="Load the published weights instead of seeded random ones.")
 ]
@@ -56,6 +56,8 @@ def model_like(
     no_reparam: bool = False,
 ) -> ModelSpec:
     """What was asked for beside the model's name, as a spec whose name is still empty."""
+    check_at_least("--batch", batch, 1)
+    check_at_least("--seed", seed, 0)
     return ModelSpec(
         name="",
         source=Source.TIMM,
@@ -66,6 +68,12 @@ def model_like(
         pretrained=pretrained,
         reparam=not no_reparam,
     )
+
+
+def check_at_least(option: str, value: int | None, least: int) -> None:
+    """`UsageError` for a number that cannot be meant."""
+    if value is not None and value < least:
+        raise UsageError(f"{option} {value} is below {least}", remedy=f"give {option} {least} or more")
 
 
 def names_from_list(text: str | None) -> tuple[str, ...]:
@@ -81,6 +89,11 @@ def check_writable(*files: Path | None) -> None:
         if file.is_dir() or not file.parent.is_dir():
             what = "is a folder" if file.is_dir() else f"its folder {file.parent} does not exist"
             raise UsageError(f"cannot write {file}: {what}", remedy="name a file in an existing folder")
+
+
+def say(message: str, remedy: str) -> None:
+    """An error as every error looks: what happened, then what to type next."""
+    typer.echo(f"vitprof: {message}\n  → {remedy}", err=True)
 
 
 def write_text(file: Path, text: str) -> None:

@@ -1,7 +1,6 @@
 """A module to an ONNX file with static shapes, by torch's TorchScript exporter.
 
-TorchScript and not dynamo: it exported 36 of 36 surveyed models in 2 to 10 s, dynamo 27 of 29 in 5 to 130 s
-(facts/stack.md §3); which becomes the default is decided from evidence later.
+TorchScript and not dynamo for now: docs/decisions/0006.
 """
 
 from __future__ import annotations

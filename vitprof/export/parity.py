@@ -39,7 +39,7 @@ class Tolerance:
     min_variation: float
 
 
-# fp32: another order of the same sums moves outputs by 1e-6 to 1e-5 (36 models, facts/stack.md), deep nets with
+# fp32: another order of the same sums moves outputs by 1e-6 to 1e-5 (seen on 36 models), deep nets with
 # random weights by some times that; 1e-3 is above all of it and below any real mistake (a wrong epsilon, padding or
 # interpolation gives 1e-2 and more). Up to 2e-2 is what bf16 or tf32 arithmetic under an fp32 name does: to be told.
 # Random weights may leave outputs that are nearly the same for every image (hiera_tiny: to 6e-4); below 1e-4 an honest

@@ -17,7 +17,7 @@ class Disturbance:
     """Run-queue delay and involuntary context switches of this process since the object was made.
 
     Run-queue delay is the second number of `/proc/self/task/*/schedstat`: nanoseconds that a thread was ready to run
-    and had no core. A hypervisor that takes the core away does not show there (protocol.md, section 0).
+    and had no core. A hypervisor that takes the core away does not show there.
     """
 
     def __init__(self) -> None:

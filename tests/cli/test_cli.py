@@ -1,0 +1,257 @@
+"""The program as a user types it: real processes, real exit codes, the mistakes that people make."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from vitprof.devices.profiles import reference_model
+
+TINY = str(reference_model("cpu-ref-1"))
+QUICK = ("--effort", "quick", "--measure", "30x", "--threads", "1")
+_WAIT_S = 60
+
+
+def vitprof(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "vitprof", *words],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        timeout=_WAIT_S * 3,
+        check=False,
+    )
+
+
+def test_a_file_is_measured_and_the_json_is_alone_on_standard_output() -> None:
+    done = vitprof("latency", TINY, *QUICK, "--json", "-", "--samples")
+    assert (done.returncode, done.stderr) == (0, "")
+    [row] = json.loads(done.stdout)["results"]
+    assert row["outcome"] == "ok" and row["backend"] == "ort"
+    assert row["latency_ns"]["samples"] >= 30 and row["latency_ns"]["stop_reason"] == "calls"
+    assert len(row["samples_ns"]) == row["latency_ns"]["samples"]
+    assert 0.7 < row["relative"]["ratio"] < 1.4, "the reference against itself"
+    assert row["parity"]["verdict"] == "not-checked" and "no original" in row["parity"]["reason"]
+    assert row["environment"]["before"]["cores"] >= 1
+
+
+def test_every_output_is_written_where_it_was_asked_for(tmp_path: Path) -> None:
+    files = {name: tmp_path / f"out.{name}" for name in ("json", "csv", "md")}
+    options = [word for name, file in files.items() for word in (f"--{name}", str(file))]
+    done = vitprof("latency", TINY, *QUICK, *options)
+    assert done.returncode == 0
+    assert "cpu-ref-1" in done.stdout
+    assert json.loads(files["json"].read_text())["schema_version"] == 1
+    assert files["csv"].read_text().splitlines()[0].startswith("model,")
+    assert files["md"].read_text().startswith("|") or "| model" in files["md"].read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said", "remedy"),
+    [
+        (("latency", "nope.onnx"), 2, "no such file", "existing .onnx"),
+        (("latency", TINY, "--backend", "tensorflow"), 2, "unknown backend 'tensorflow'", "--backend ort"),
+        (("latency", TINY, "--device", "toaster"), 2, "unknown device 'toaster'", "devices list"),
+        (("latency", TINY, "--device", "../local"), 2, "unknown device", "devices list"),
+        (("latency", TINY, "--device", "a100"), 4, "no NVIDIA A100 in this machine", 'host = "user@server"'),
+        (("latency", TINY, "--batch", "0"), 2, "--batch 0 is below 1", "--batch 1"),
+        (("latency", TINY, "--threads", "-2"), 2, "--threads -2 is below 1", "--threads 1"),
+        (("latency", TINY, "--batch", "2"), 2, "batch", "batch"),
+        (("latency", TINY, "--size", "big"), 2, "'big' is not an input size", "224"),
+        (("latency", TINY, "--measure", "3 parsecs"), 2, "neither a duration nor", "200x"),
+        (("latency", TINY, "--precision-goal", "200%"), 2, "not a share", "1%"),
+        (("latency", TINY, "--timeout", "0.01s"), 2, "below 0.1 s", "second"),
+        (("latency", TINY, "--effort", "heroic"), 2, "heroic", "--help"),
+        (("latency", TINY, "--json", "/no/such/folder/x.json"), 2, "does not exist", "existing folder"),
+        (("latency",), 2, "models", "--help"),
+        (("latency", "model.pt2"), 2, "model.pt2", "onnx"),
+        (("export", TINY, "--to", "coreml"), 2, "unknown format 'coreml'", "--to onnx"),
+        (("devices", "show", "toaster"), 2, "unknown device", "devices list"),
+        (("frobnicate",), 2, "frobnicate", "--help"),
+    ],
+)
+def test_a_mistake_is_told_with_what_to_type_next(words: tuple[str, ...], code: int, said: str, remedy: str) -> None:
+    done = vitprof(*words)
+    assert done.returncode == code, done.stderr
+    told = done.stderr + done.stdout
+    assert said in told and remedy in told
+    assert "Traceback" not in told
+
+
+def test_an_unknown_model_names_the_nearest() -> None:
+    done = vitprof("latency", "lowfromer_b1")
+    assert done.returncode == 2
+    assert "lowformer_b1" in done.stderr and "vitprof models" in done.stderr
+
+
+def test_a_truncated_file_is_a_failed_row_and_does_not_stop_the_others(tmp_path: Path) -> None:
+    cut = tmp_path / "cut.onnx"
+    cut.write_bytes(Path(TINY).read_bytes()[:5000])
+    done = vitprof("latency", str(cut), TINY, *QUICK, "--json", "-")
+    assert done.returncode == 3
+    assert f"{cut} cannot be read" in done.stderr and "→" in done.stderr
+    outcomes = {Path(row["model"]).name: row["outcome"] for row in json.loads(done.stdout)["results"]}
+    assert outcomes == {"cut.onnx": "failed", "cpu-ref-1.onnx": "ok"}
+
+
+def test_a_traceback_is_shown_only_with_debug() -> None:
+    assert "Traceback" in vitprof("latency", TINY, "--backend", "nope", "--debug").stderr
+
+
+def test_a_full_disk_is_told_and_nothing_hangs(tmp_path: Path) -> None:
+    disk = _disk(tmp_path, size="400k")
+    try:
+        done = vitprof("latency", TINY, *QUICK, VITPROF_CACHE_DIR=str(disk / "cache"))
+        assert done.returncode == 3
+        told = " ".join((done.stderr + done.stdout).split())
+        assert "No space left" in told and "VITPROF_CACHE_DIR" in told
+    finally:
+        subprocess.run(["umount", str(disk)], check=False)
+
+
+def test_a_disk_that_is_full_while_results_are_written_is_told(tmp_path: Path) -> None:
+    disk = _disk(tmp_path, size="8k")
+    try:
+        done = vitprof("latency", TINY, *QUICK, VITPROF_DATA_DIR=str(disk / "data"))
+        assert done.returncode == 3
+        assert "No space left" in done.stderr and "VITPROF_DATA_DIR" in done.stderr
+    finally:
+        subprocess.run(["umount", str(disk)], check=False)
+
+
+def test_a_read_only_cache_is_told_unless_everything_is_in_it(tmp_path: Path) -> None:
+    disk = _disk(tmp_path, size="16m")
+    try:
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        done = vitprof("latency", TINY, *QUICK, VITPROF_CACHE_DIR=str(disk / "cache"))
+        assert done.returncode == 3
+        told = " ".join((done.stderr + done.stdout).split())
+        assert "Read-only" in told and "VITPROF_CACHE_DIR" in told
+        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+        assert vitprof("latency", TINY, *QUICK, VITPROF_CACHE_DIR=str(disk / "cache")).returncode == 0
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        assert vitprof("latency", TINY, *QUICK, VITPROF_CACHE_DIR=str(disk / "cache")).returncode == 0
+    finally:
+        subprocess.run(["umount", str(disk)], check=False)
+
+
+def _disk(folder: Path, size: str) -> Path:
+    disk = folder / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"no right to mount a small disk here: {mounted.stderr.strip()}")
+    return disk
+
+
+Running = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def running() -> Iterator[Running]:
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*words: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "vitprof", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def _runners_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    try:
+        children = psutil.Process(process.pid).children(recursive=True)
+        return [child for child in children if any("runner-" in word for word in child.cmdline())]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _wait_for(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + _WAIT_S
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def test_ctrl_c_while_measuring_shows_and_keeps_what_was_measured(running: Running) -> None:
+    process = running("latency", TINY, "--effort", "strict", "--threads", "1", "--json", "-")
+    _wait_for(lambda: len(_runners_of(process)) == 2)
+    time.sleep(4)
+    runners = _runners_of(process)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=_WAIT_S)
+    assert process.returncode == 130
+    assert "interrupted" in err and "Traceback" not in err
+    [row] = json.loads(out)["results"]
+    assert row["latency_ns"]["samples"] > 0 and row["latency_ns"]["stop_reason"] == "interrupted"
+    assert not any(runner.is_running() for runner in runners)
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.3, 0.8])
+def test_ctrl_c_before_anything_is_measured_ends_at_once(running: Running, delay_s: float) -> None:
+    process = running("latency", TINY, "--effort", "strict")
+    time.sleep(0.15 + delay_s)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=10)
+    # In the first tenths of a second Python itself may still be starting: it dies of the signal.
+    assert process.returncode in (130, -signal.SIGINT)
+    assert process.returncode != 130 or "Traceback" not in err
+
+
+def test_ctrl_c_while_a_model_is_exported_ends_the_exporter(running: Running, tmp_path: Path) -> None:
+    process = running("export", "resnet18", "--seed", str(time.time_ns() % 10**6), "-o", str(tmp_path))
+    _wait_for(lambda: psutil.Process(process.pid).children(recursive=True))
+    time.sleep(1.5)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=15)
+    assert process.returncode == 130 and "Traceback" not in err
+    _wait_for(lambda: not any(child.is_running() for child in children))
+    assert not list(tmp_path.glob("*.onnx"))
+
+
+def test_a_runner_killed_while_measuring_is_a_failed_row_with_its_samples(running: Running) -> None:
+    process = running("latency", TINY, "--effort", "standard", "--threads", "1", "--json", "-", "--samples")
+    _wait_for(lambda: len(_runners_of(process)) == 2)
+    time.sleep(3)
+    # The cell is started after the reference.
+    cell = max(_runners_of(process), key=lambda runner: runner.create_time())
+    cell.kill()
+    out, _ = process.communicate(timeout=_WAIT_S)
+    assert process.returncode == 3
+    [row] = json.loads(out)["results"]
+    assert row["outcome"] == "failed"
+    assert "SIGKILL" in row["failure"]["error"] and "smaller model" in row["failure"]["remedy"]
+    assert row["samples_ns"] and row["latency_ns"]["stop_reason"] == "failed"
+
+
+def test_runners_end_when_vitprof_is_killed(running: Running) -> None:
+    process = running("latency", TINY, "--effort", "strict", "--threads", "1")
+    _wait_for(lambda: len(_runners_of(process)) == 2)
+    runners = _runners_of(process)
+    process.kill()
+    process.wait()
+    _wait_for(lambda: not any(runner.is_running() and runner.status() != "zombie" for runner in runners))
+
+
+def test_a_broken_pipe_is_no_traceback() -> None:
+    command = f"{sys.executable} -m vitprof models '*' | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() and "Traceback" not in done.stderr and "Exception" not in done.stderr

@@ -1,0 +1,100 @@
+"""`docs/interface.md` against the program: commands, options, JSON fields, and its examples run."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pydantic
+import pytest
+
+from vitprof.devices.profiles import reference_model
+from vitprof.report import document, schema
+
+PAGE = (Path(__file__).parent.parent / "docs" / "interface.md").read_text()
+COMMANDS = ("latency", "export", "models", "devices list", "devices show", "doctor")
+# Said in the page in words, or typer's own.
+_GLOBAL = {"--help", "--version", "--debug", "--install-completion", "--show-completion"}
+
+
+@cache
+def _help(command: str) -> str:
+    words = [sys.executable, "-m", "vitprof", *command.split(), "--help"]
+    return subprocess.run(
+        words, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "200"}
+    ).stdout
+
+
+def _commands_in_help(command: str = "") -> set[str]:
+    listed = _help(command).partition("Commands:")[2]
+    return {line.split()[0] for line in listed.splitlines() if re.match(r"  \w", line)}
+
+
+def _options_in_help(command: str) -> set[str]:
+    lines = _help(command).partition("Options:")[2].splitlines()
+    return {word for line in lines if re.match(r"\s+-", line) for word in re.findall(r"--[a-z-]+", line.split("  ")[1])}
+
+
+def _options_in_page(command: str) -> set[str]:
+    rows = re.findall(r"^\| (`--.*?) \| (.*?) \|", PAGE, re.MULTILINE)
+    of_command = (names for names, commands in rows if command in commands.split(", "))
+    return {word for names in of_command for word in re.findall(r"--[a-z-]+", names)}
+
+
+def test_the_page_has_every_command_and_no_other() -> None:
+    in_page = {
+        " ".join(words.split()) for words in re.findall(r"^\| `vitprof ([a-z]+(?: [a-z]+)?)", PAGE, re.MULTILINE)
+    }
+    groups = {"devices"}
+    in_help = (_commands_in_help() - groups) | {
+        f"{group} {name}" for group in groups for name in _commands_in_help(group)
+    }
+    assert in_page == in_help == set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_page_has_every_option_and_no_other(command: str) -> None:
+    assert _options_in_page(command) == _options_in_help(command) - _GLOBAL
+
+
+def _json_blocks() -> list[dict[str, object]]:
+    return [json.loads(block) for block in re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)]
+
+
+@pytest.mark.parametrize(
+    ("key", "model"),
+    [
+        ("results", schema.ResultDocument),
+        ("artifacts", document.ArtifactDocument),
+        ("devices", document.DeviceDocument),
+        ("models", schema.ModelDocument),
+    ],
+)
+def test_the_json_of_the_page_is_that_of_the_models(key: str, model: type[pydantic.BaseModel]) -> None:
+    [block] = [block for block in _json_blocks() if key in block]
+    read = model.model_validate(block)
+    # Every field of the models stands on the page, with the same nesting, and nothing else.
+    assert _shape(json.loads(document.json_text(read))) == _shape(block)  # type: ignore[arg-type]
+
+
+def _shape(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _shape(entry) for name, entry in value.items() if name not in ("environment", "uncounted_ops")}
+    return [_shape(value[0])] if isinstance(value, list) and value else None
+
+
+@pytest.mark.parametrize("line", re.findall(r"^\$ (vitprof .*)$", PAGE, re.MULTILINE))
+def test_every_example_of_the_page_runs(line: str, tmp_path: Path) -> None:
+    shutil.copy(reference_model("cpu-ref-1"), tmp_path)
+    words = [sys.executable, "-m", "vitprof", *shlex.split(line)[1:]]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stdout, done.stderr
+    if "--json -" in line:
+        assert json.loads(done.stdout)["schema_version"] == 1
