@@ -191,9 +191,9 @@ class _Group:
     # One set.
 
     def _measure_set(self, number: int, deadline_s: float) -> None:
-        set_started = self._clock()
         self._start_reference()
         alive = [run for run in self._shuffled(self._runs) if not run.failure and self._start(run, number)]
+        warm_up_from_s = self._clock()
         before_ns = self._reference_block()
         is_warm_up, is_over = True, not alive
         while not is_over:
@@ -203,7 +203,7 @@ class _Group:
             alive = [run for run in alive if not run.failure]
             if is_warm_up:
                 is_over = not alive
-                is_warm_up = not self._is_warm_up_over(alive, set_started, deadline_s)
+                is_warm_up = not self._is_warm_up_over(alive, warm_up_from_s, deadline_s)
             else:
                 # No short cut: every cell's own answer is what its result gives as the reason.
                 is_over = all([self._is_done(run, number, deadline_s) for run in alive])  # noqa: C419
@@ -296,12 +296,16 @@ class _Group:
 
     # When to stop.
 
-    def _is_warm_up_over(self, alive: Sequence[_CellRun], set_started: float, deadline_s: float) -> bool:
-        """All cells are warm, or each has had its time, or too little of the set's time is left to count in."""
+    def _is_warm_up_over(self, alive: Sequence[_CellRun], begun_s: float, deadline_s: float) -> bool:
+        """All cells are warm, or each has had its time, or too little of the set's time is left to count in.
+
+        Time alone does not end it before there were as many blocks as it takes to be seen as warm.
+        """
         cap_ns = self._protocol.warm_up_cap_ns
         if all(run.is_warm or run.warm_up_ns >= cap_ns for run in alive):
             return True
-        return self._clock() >= set_started + _WARM_UP_SHARE * (deadline_s - set_started)
+        has_blocks = all(len(run.log_ratios) >= self._protocol.warm_up_blocks for run in alive)
+        return has_blocks and self._clock() >= begun_s + _WARM_UP_SHARE * (deadline_s - begun_s)
 
     def _is_done(self, run: _CellRun, number: int, deadline_s: float) -> bool:
         counted = run.counted()
