@@ -60,16 +60,21 @@ class Request:
 
 @dataclass(frozen=True)
 class Run:
-    """All rows of a run, failed ones among them, and what a script should be told."""
+    """All rows of a run in the order asked for, failed ones among them, and what a script should be told.
+
+    `troubles`: what went wrong beside the measuring, such as a journal that could not be written.
+    """
 
     results: tuple[Result, ...]
     exit_codes: frozenset[ExitCode]
+    troubles: tuple[VitprofError, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Job:
-    """One row to be: an artifact on a backend. `blank` holds the row's key fields."""
+    """Row number `index` to be: an artifact on a backend. `blank` holds the row's key fields."""
 
+    index: int
     artifact: Artifact
     blank: Result
 
@@ -87,39 +92,47 @@ def measure(request: Request, places: Places, progress: Progress | None = None) 
     for backend in backends:
         reach.check_backend(backend, device)
     transport = reach.transport_to(device, places.cache_root)
-    jobs, failed, codes = _prepared(request, device, backends, places, progress)
-    results: list[Result] = []
+    jobs, rows, codes = _prepared(request, device, backends, places, progress)
+    troubles: list[VitprofError] = []
     if jobs:
         journal = Journal(places.data_root)
         journal.write("protocol", {**dataclasses.asdict(request.protocol), "hash": request.protocol.hash})
+        setting = Setting(transport, request.protocol, journal, progress, request.like.seed, request.timeouts)
         for group in _groups(jobs):
-            setting = Setting(transport, request.protocol, journal, progress, request.like.seed, request.timeouts)
-            rows = _measured(group, setting, places)
-            results += rows
-            codes |= {exit_code_of(row) for row in rows}
+            measured = _measured(group, setting, places, troubles)
+            rows.update(zip((job.index for job in group), measured, strict=True))
+            codes |= {exit_code_of(row) for row in measured}
             if ExitCode.INTERRUPTED in codes:
                 break
         journal.close()
-    return Run(tuple(results + failed), frozenset(codes))
+        troubles += [journal.trouble] if journal.trouble else []
+    codes |= {trouble.exit_code for trouble in troubles}
+    return Run(tuple(rows[index] for index in sorted(rows)), frozenset(codes), tuple(troubles))
 
 
 def _prepared(
     request: Request, device: Device, backends: Sequence[str], places: Places, progress: Progress
-) -> tuple[list[_Job], list[Result], set[ExitCode]]:
-    """What can be measured, the rows of what cannot, and their exit codes."""
+) -> tuple[list[_Job], dict[int, Result], set[ExitCode]]:
+    """What can be measured, by row number the rows of what cannot, and their exit codes."""
     threads = request.threads or device.threads or cores()
     jobs: list[_Job] = []
-    failed: list[Result] = []
+    failed: dict[int, Result] = {}
     codes: set[ExitCode] = set()
     with Workshop(places.cache_root, progress) as workshop:
         for spec in workshop.specs(request.models, request.like):
-            blanks = [blank_row(spec, backend, threads, device, request.protocol) for backend in backends]
+            artifact, failure = None, None
             try:
                 artifact = workshop.artifact(spec)
-                jobs += [_Job(artifact, blank) for blank in blanks]
             except VitprofError as error:
-                failed += [dataclasses.replace(blank, failure=failure_from_error(error)) for blank in blanks]
+                failure = failure_from_error(error)
                 codes.add(error.exit_code)
+            for backend in backends:
+                index = len(jobs) + len(failed)
+                blank = blank_row(spec, backend, threads, device, request.protocol)
+                if artifact:
+                    jobs.append(_Job(index, artifact, blank))
+                else:
+                    failed[index] = dataclasses.replace(blank, failure=failure)
     return jobs, failed, codes
 
 
@@ -163,8 +176,8 @@ def _exported(spec: ModelSpec, format: str, folder: Path, workshop: Workshop, tr
         return Exported(spec, format, failure=failed.failure)
 
 
-def _measured(jobs: Sequence[_Job], setting: Setting, places: Places) -> list[Result]:
-    """The rows of one group."""
+def _measured(jobs: Sequence[_Job], setting: Setting, places: Places, troubles: list[VitprofError]) -> list[Result]:
+    """The rows of one group; what cannot be kept for later runs is added to `troubles`."""
     protocol, transport = setting.protocol, setting.transport
     asked_s = (protocol.measure_ns or 0) / 1e9
     deadline_s = len(jobs) * (protocol.cap_s_per_cell + 2 * asked_s) + _DEADLINE_SLACK_S
@@ -182,8 +195,10 @@ def _measured(jobs: Sequence[_Job], setting: Setting, places: Places) -> list[Re
             measured_row(job.artifact, samples, job.blank, long_run.p50_ns if long_run else None)
             for job, samples in zip(jobs, group.cells, strict=True)
         ]
-    if group.reference_blocks_ns:
+    try:
         reference_times.add(places.data_root, REFERENCE, group.reference_blocks_ns)
+    except VitprofError as error:
+        troubles.append(error)
     return rows
 
 

@@ -49,8 +49,7 @@ def latency(
 ) -> int:
     """Measure latency: interval, percentiles, ratio to a reference, MACs, achieved MAC/s, grades.
 
-    MODEL's own code runs where it is a timm or torchvision name. Results go to standard output, progress to standard
-    error.
+    Results go to standard output, progress and errors to standard error.
     """
     from vitprof import pipeline, protocols
     from vitprof.errors import UsageError, worst
@@ -86,6 +85,8 @@ def latency(
     finally:
         progress.close()
     _show(run.results, samples, json, csv, md)
+    for trouble in run.troubles:
+        options.say(trouble.message, trouble.remedy)
     return int(worst(set(run.exit_codes)))
 
 

@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 import secrets
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
@@ -18,7 +19,11 @@ from vitprof.errors import VitprofError
 
 
 class Journal:
-    """Appends to `<data_root>/runs/<time>-<random>.jsonl`; every line is handed to the system at once."""
+    """Appends to `<data_root>/runs/<time>-<random>.jsonl`; every line is handed to the system at once.
+
+    A disk that fills up meanwhile must not cost what is being measured: the first failure is kept in `trouble`, to be
+    told at the end, and nothing more is written.
+    """
 
     def __init__(self, data_root: Path) -> None:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
@@ -28,30 +33,33 @@ class Journal:
             self._file: IO[bytes] = self.path.open("ab", buffering=0)
         except OSError as error:
             raise _unwritable(self.path, error) from error
+        self.trouble: VitprofError | None = None
 
     def write(self, kind: str, value: Any) -> None:
         """One line. A dataclass is written as its fields."""
         fields = dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
         line = json.dumps({"kind": kind, **fields}, default=str, separators=(",", ":")) + "\n"
-        try:
-            self._file.write(line.encode())
-        except OSError as error:
-            raise _unwritable(self.path, error) from error
+        self._guarded(lambda: self._file.write(line.encode()))
 
     def flush(self) -> None:
         """Returns once everything written is on the disk itself."""
-        try:
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            raise _unwritable(self.path, error) from error
+        self._guarded(lambda: os.fsync(self._file.fileno()))
 
     def close(self) -> None:
         self._file.close()
+
+    def _guarded(self, work: Callable[[], object]) -> None:
+        if self.trouble:
+            return
+        try:
+            work()
+        except OSError as error:
+            self.trouble = _unwritable(self.path, error)
 
 
 def _unwritable(path: Path, error: OSError) -> VitprofError:
     return VitprofError(
         f"cannot write results to {path}: {error.strerror}",
-        remedy="free space there, or set VITPROF_DATA_DIR to a writable folder; what was measured is shown above",
+        remedy="free space there, or set VITPROF_DATA_DIR to a writable folder",
         stage="store",
     )

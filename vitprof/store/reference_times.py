@@ -60,7 +60,9 @@ def long_run(data_root: Path, reference: str) -> LongRun | None:
 
 
 def add(data_root: Path, reference: str, blocks_ns: Sequence[float]) -> None:
-    """Remembers what one run saw of the reference: the mean call time of each of its blocks."""
+    """Remembers what one run saw of the reference: the mean call time of each of its blocks, if there were any."""
+    if not blocks_ns:
+        return
     now = datetime.now(UTC).isoformat(timespec="seconds")
     entry = _Entry(machine_id(), reference, statistics.median(blocks_ns), len(blocks_ns), now)
     path = _path(data_root)
