@@ -94,7 +94,6 @@ class _CellRun:
     is_warm: bool = False
     end: End | None = None
     outputs: Outputs | None = None
-    interval: Interval | None = None
     stop_reason: StopReason = StopReason.CAP
     failure: Failure | None = None
 
@@ -340,14 +339,14 @@ class _Group:
         has_enough = len(run.counted()) >= self._protocol.min_rounds_for_interval
         if calls * self._protocol.sets < self._protocol.min_calls or not has_enough:
             return None
-        run.interval = ratio_interval(run.sets() if is_last else run.sets()[-1:])
-        return StopReason.PRECISION if _width(run.interval) <= self._protocol.precision_goal_share else None
+        width = _width(ratio_interval(run.sets() if is_last else run.sets()[-1:]))
+        return StopReason.PRECISION if width <= self._protocol.precision_goal_share else None
 
     # Showing and shuffling.
 
     def _show(self) -> None:
-        intervals = {run.cell.name: run.interval for run in self._runs if run.interval}
-        self._progress.live({name: (one.value, one.low, one.high) for name, one in intervals.items()})
+        intervals = {run.cell.name: ratio_interval(run.sets()) for run in self._runs}
+        self._progress.live({name: (one.value, one.low, one.high) for name, one in intervals.items() if one})
 
     def _shuffled(self, runs: Sequence[_CellRun]) -> list[_CellRun]:
         return self._random.sample(list(runs), len(runs))
