@@ -160,6 +160,7 @@ class _Group:
         self._reference_failure: Failure | None = None
         self._reference_blocks_ns: list[float] = []
         self._index = 0
+        self._completed_sets = 0
 
     def measure(self) -> None:
         budget_s = self._protocol.cap_s_per_cell * len(self._runs)
@@ -168,6 +169,7 @@ class _Group:
             self._progress.stage("measure", f"set {number + 1} of {self._protocol.sets}")
             self._measure_set(number, started + budget_s * (number + 1) / self._protocol.sets)
             self._journal.flush()
+            self._completed_sets += 1
 
     def close(self) -> None:
         for run in self._runs:
@@ -182,7 +184,7 @@ class _Group:
         cells = []
         for run in self._runs:
             reason = StopReason.FAILED if run.failure else run.stop_reason
-            is_cut = interrupted and not run.failure and len(run.done) < self._protocol.sets
+            is_cut = interrupted and not run.failure and self._completed_sets < self._protocol.sets
             samples = Samples(tuple(run.done), StopReason.INTERRUPTED if is_cut else reason, run.failure)
             cells.append(CellSamples(samples, run.outputs))
         return GroupSamples(tuple(cells), interrupted, tuple(self._reference_blocks_ns), self._reference_failure)

@@ -168,12 +168,14 @@ def _exported(spec: ModelSpec, format: str, folder: Path, workshop: Workshop, tr
         path = copy_artifact(artifact, folder)
         with tempfile.TemporaryDirectory(prefix="vitprof-") as scratch:
             plan = _plan(artifact, _FORMAT_BACKENDS[format], cores(), transport)
-            outputs = outputs_of(plan, str(Path(scratch) / "outputs"), transport) if artifact.expected else None
-            return Exported(spec, format, path, artifact, parity_of(artifact, outputs))
+            written = transport.scratch("outputs", Path(scratch))
+            outputs = outputs_of(plan, written, transport) if artifact.expected else None
+            file = transport.fetch(written, Path(scratch)) if outputs else None
+            return Exported(spec, format, path, artifact, parity_of(artifact, outputs, file))
     except VitprofError as error:
-        return Exported(spec, format, failure=failure_from_error(error))
+        return Exported(spec, format, failure=failure_from_error(error), exit_code=error.exit_code)
     except RunnerFailed as failed:
-        return Exported(spec, format, failure=failed.failure)
+        return Exported(spec, format, failure=failed.failure, exit_code=ExitCode.FAILED)
 
 
 def _measured(jobs: Sequence[_Job], setting: Setting, places: Places, troubles: list[VitprofError]) -> list[Result]:
@@ -186,13 +188,22 @@ def _measured(jobs: Sequence[_Job], setting: Setting, places: Places, troubles: 
     reference = timed_as(reference_plan(transport, places.cache_root, REFERENCE), protocol, deadline_s)
     with tempfile.TemporaryDirectory(prefix="vitprof-") as scratch:
         cells = []
+        has_several_backends = len({job.blank.backend for job in jobs}) > 1
         for index, job in enumerate(jobs):
             plan = _plan(job.artifact, job.blank.backend, job.blank.threads or 1, transport)
-            outputs = str(Path(scratch) / str(index)) if job.artifact.expected else None
-            cells.append(Cell(job.artifact.spec.name, timed_as(plan, protocol, deadline_s), outputs))
+            outputs = transport.scratch(f"outputs-{index}", Path(scratch)) if job.artifact.expected else None
+            name = f"{job.artifact.spec.name} {job.blank.backend}" if has_several_backends else job.artifact.spec.name
+            cells.append(Cell(name, timed_as(plan, protocol, deadline_s), outputs))
         group = measure_group(cells, reference, setting)
         rows = [
-            measured_row(job.artifact, samples, job.blank, long_run.p50_ns if long_run else None)
+            measured_row(
+                job.artifact,
+                samples,
+                job.blank,
+                outputs_file=transport.fetch(samples.outputs.path, Path(scratch)) if samples.outputs else None,
+                reference_long_run_ns=long_run.p50_ns if long_run else None,
+                reference_failure=group.reference_failure,
+            )
             for job, samples in zip(jobs, group.cells, strict=True)
         ]
     try:

@@ -14,6 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from vitprof.errors import ExitCode
 from vitprof.runner.wire import Block, End, Failure, Ready
 
 
@@ -165,6 +166,8 @@ class Exported:
     artifact: Artifact | None = None
     parity: Parity | None = None
     failure: Failure | None = None
+    # What a script should be told of the failure.
+    exit_code: ExitCode = ExitCode.OK
 
 
 @dataclass(frozen=True)

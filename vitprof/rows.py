@@ -25,18 +25,22 @@ from vitprof.records import (
     Protocol,
     Result,
     StopReason,
+    Summary,
 )
-from vitprof.runner.wire import Failure, Outputs
+from vitprof.runner.wire import Failure, Outputs, Ready
 
 
 def measured_row(
     artifact: Artifact,
     measured: CellSamples,
     blank: Result,
+    *,
+    outputs_file: Path | None,
     reference_long_run_ns: float | None,
+    reference_failure: Failure | None,
 ) -> Result:
-    """`blank` (the cell's key fields) with what its samples and outputs say."""
-    parity = parity_of(artifact, measured.outputs)
+    """`blank` (the cell's key fields) with what its samples and outputs say; the latter lie in `outputs_file`."""
+    parity = parity_of(artifact, measured.outputs, outputs_file)
     summary = summarise(
         measured.samples,
         blank.protocol,
@@ -44,9 +48,10 @@ def measured_row(
         macs_per_image=artifact.cost.macs,
         reference_long_run_ns=reference_long_run_ns,
     )
-    if summary:
-        summary = dataclasses.replace(summary, warnings=(*summary.warnings, *_doubts(artifact, parity)))
     sets = measured.samples.sets
+    if summary:
+        doubts = (*_of_artifact(artifact, parity), *_of_setting(blank, summary, sets[0].ready, reference_failure))
+        summary = dataclasses.replace(summary, warnings=(*summary.warnings, *doubts))
     return dataclasses.replace(
         blank,
         artifact=artifact,
@@ -90,14 +95,14 @@ def parity_exit_code(parity: Parity | None) -> ExitCode:
     return ExitCode.PARITY_BROKEN if is_broken else ExitCode.OK
 
 
-def parity_of(artifact: Artifact, outputs: Outputs | None) -> Parity:
+def parity_of(artifact: Artifact, outputs: Outputs | None, file: Path | None) -> Parity:
     """The backend's own outputs against those of the original module."""
     if artifact.expected is None:
         return Parity(ParityVerdict.NOT_CHECKED, reason=artifact.expected_missing)
-    if outputs is None:
+    if outputs is None or file is None:
         return Parity(ParityVerdict.NOT_CHECKED, reason="the runner gave no outputs")
     expected = read_tensors(artifact.folder / artifact.expected, artifact.expected_outputs * artifact.input_count)
-    actual = read_tensors(Path(outputs.path), [(one.dtype, one.shape) for one in outputs.tensors])
+    actual = read_tensors(file, [(one.dtype, one.shape) for one in outputs.tensors])
     return compare(expected, actual, artifact.spec.precision, where="device")
 
 
@@ -115,7 +120,17 @@ def _environment(measured: CellSamples) -> dict[str, object]:
     }
 
 
-def _doubts(artifact: Artifact, parity: Parity) -> Iterator[Doubt]:
+def _of_setting(blank: Result, summary: Summary, ready: Ready, failure: Failure | None) -> Iterator[Doubt]:
+    """Warnings that come from how the cell was asked to run and beside what."""
+    cores = ready.environment.get("cores")
+    if cores and blank.threads and blank.threads > cores:
+        yield Doubt("more threads than cores", f"{blank.threads} threads on {cores} cores", f"use --threads {cores}")
+    if summary.relative is None:
+        why = f"the reference cell failed: {failure.error}" if failure else "no reference cell ran beside this one"
+        yield Doubt("no reference", why, failure.remedy if failure else "see what works with: vitprof doctor")
+
+
+def _of_artifact(artifact: Artifact, parity: Parity) -> Iterator[Doubt]:
     """Warnings that come from the artifact and not from the samples."""
     if parity.verdict in (ParityVerdict.BROKEN, ParityVerdict.DRIFT):
         detail = f"parity {parity.verdict}: {parity.reason or f'max. relative error {parity.max_rel_error:.2g}'}"

@@ -53,19 +53,19 @@ class Workshop:
 
     def artifact(self, spec: ModelSpec) -> Artifact:
         """The artifact of `spec`, exported now where the cache has none. `VitprofError` where that fails."""
-        return prepare.cached(spec, self._cache_root) or self._elsewhere(
+        return prepare.cached(spec, self._cache_root) or self.elsewhere(
             "export", spec.name, prepare.prepare, spec, self._cache_root
         )
 
     def names(self) -> Catalogue:
         if self._catalogue is None:
             self._catalogue = catalogue(
-                self._cache_root, lambda build: self._elsewhere("list", "the models of timm and torchvision", build)
+                self._cache_root, lambda build: self.elsewhere("list", "the models of timm and torchvision", build)
             )
         return self._catalogue
 
-    def _elsewhere(self, stage: str, detail: str, work: Callable[..., _T], *arguments: object) -> _T:
-        """What `work` returns or raises in the preparing process."""
+    def elsewhere(self, stage: str, detail: str, work: Callable[..., _T], *arguments: object) -> _T:
+        """What `work` returns in the preparing process; every failure there, foreseen or not, is a `VitprofError`."""
         if self._pool is None:
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(max_workers=1, mp_context=context, initializer=_become_worker)
@@ -81,6 +81,15 @@ class Workshop:
             raise VitprofError(
                 f"{detail}: the preparing process died (the kernel kills it when memory runs out)",
                 remedy="close other programs or use a smaller model; then run again",
+                stage=stage,
+            ) from error
+        except VitprofError:
+            raise
+        except Exception as error:
+            # The border of the preparing process: a bug there is a failed row, not the end of the run.
+            raise VitprofError(
+                f"{detail}: {type(error).__name__}: {error}",
+                remedy="report this with the output of: vitprof doctor",
                 stage=stage,
             ) from error
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from onnx import TensorProto, helper
 
 from vitprof.devices.profiles import reference_model
 
@@ -105,6 +106,31 @@ def test_a_truncated_file_is_a_failed_row_and_does_not_stop_the_others(tmp_path:
 
 def test_a_traceback_is_shown_only_with_debug() -> None:
     assert "Traceback" in vitprof("latency", TINY, "--backend", "nope", "--debug").stderr
+
+
+def test_what_the_runtime_says_is_shown_with_debug(tmp_path: Path) -> None:
+    node = helper.make_node("NoSuchOperator", ["image"], ["y"], domain="nowhere")
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, (1, 3, 8, 8))
+    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid("nowhere", 1)]
+    model = helper.make_model(helper.make_graph([node], "g", [image], [out]), opset_imports=imports, ir_version=8)
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    plain = vitprof("latency", str(tmp_path / "m.onnx"), *QUICK)
+    assert plain.returncode == 3 and "NoSuchOperator" in plain.stdout and "Traceback" not in plain.stdout + plain.stderr
+    assert "Traceback" in vitprof("latency", str(tmp_path / "m.onnx"), *QUICK, "--debug").stderr
+
+
+def test_a_runner_that_does_not_answer_in_time_is_a_failed_row() -> None:
+    done = vitprof("latency", TINY, *QUICK, "--timeout", "0.1s", "--json", "-")
+    assert done.returncode == 3
+    assert "no answer within 0.1 s" in json.loads(done.stdout)["results"][0]["failure"]["error"]
+    assert "--timeout" in done.stderr
+
+
+def test_more_threads_than_cores_is_a_warning() -> None:
+    done = vitprof("latency", TINY, "--effort", "quick", "--measure", "3x", "--threads", "64", "--json", "-")
+    warnings = {warning["code"]: warning for warning in json.loads(done.stdout)["results"][0]["warnings"]}
+    assert "64 threads" in warnings["more threads than cores"]["detail"]
 
 
 def test_a_full_disk_is_told_and_nothing_hangs(tmp_path: Path) -> None:

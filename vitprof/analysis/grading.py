@@ -131,8 +131,6 @@ def _of_machine(evidence: Evidence) -> Iterator[Doubt]:
 
 
 def _of_measurement(evidence: Evidence, protocol: Protocol) -> Iterator[Doubt]:
-    if not evidence.has_reference:
-        yield Doubt("no reference", "no reference cell ran beside this one", "see why with: vitprof doctor")
     if evidence.cold_sets:
         detail = f"{evidence.cold_sets} of {evidence.sets} sets were not steady when the warm-up ended"
         yield Doubt("warm-up not reached", detail, "run again on a quieter machine, or with --effort strict")

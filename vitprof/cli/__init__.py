@@ -52,7 +52,7 @@ def _options(
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Runs the command line and exits with the code of docs/interface.md."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in words
+    options.DEBUG.set("--debug" in words)
     code = ExitCode.FAILED
     try:
         # A command returns its code, or None where nothing can go wrong.
@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except VitprofError as error:
         code = error.exit_code
         options.say(error.message, error.remedy)
-        _show_traceback(debug)
+        _show_traceback()
     except BrokenPipeError:
         # Whoever read our output has had enough; Python must not complain about it while it exits.
         sys.stderr.close()
@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             options.say(
                 f"internal error: {type(error).__name__}: {error}", "run again with --debug and report what it shows"
             )
-            _show_traceback(debug)
+            _show_traceback()
         else:
             # Typer's own usage errors; the class is private to it.
             code = ExitCode.USAGE
@@ -85,6 +85,6 @@ def _command_of(error: Exception) -> str:
     return context.command_path if context else "vitprof"
 
 
-def _show_traceback(debug: bool) -> None:
-    if debug:
+def _show_traceback() -> None:
+    if options.DEBUG.get():
         traceback.print_exc()

@@ -26,7 +26,7 @@ def export(
 ) -> int:
     """Export models and check that each artifact still computes the same thing."""
     from vitprof import pipeline
-    from vitprof.errors import ExitCode, worst
+    from vitprof.errors import worst
     from vitprof.places import places
     from vitprof.report.progress import progress_for
     from vitprof.rows import parity_exit_code
@@ -50,5 +50,4 @@ def export(
         from vitprof.report.terminal import show_exports
 
         show_exports(exports, Console())
-    failed = {ExitCode.FAILED for one in exports if one.failure}
-    return int(worst(failed | {parity_exit_code(one.parity) for one in exports}))
+    return int(worst({code for one in exports for code in (one.exit_code, parity_exit_code(one.parity))}))

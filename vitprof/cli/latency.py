@@ -85,6 +85,9 @@ def latency(
     finally:
         progress.close()
     _show(run.results, samples, json, csv, md)
+    if options.DEBUG.get():
+        for failure in (row.failure for row in run.results if row.failure):
+            typer.echo(failure.detail, err=True)
     for trouble in run.troubles:
         options.say(trouble.message, trouble.remedy)
     return int(worst(set(run.exit_codes)))

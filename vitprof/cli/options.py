@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated
 
@@ -44,6 +45,10 @@ NoReparam = Annotated[
 JsonFile = Annotated[
     Path | None, typer.Option("--json", help="Write JSON to FILE; - for standard output.", show_default=False)
 ]
+
+
+# Set by `main` for the one command that a process runs: --debug may stand anywhere on the command line.
+DEBUG: ContextVar[bool] = ContextVar("debug", default=False)
 
 
 def model_like(

@@ -6,6 +6,7 @@ do is inside a timed region. `local` starts a subprocess; `fake` runs the runner
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol
 
 from vitprof.runner.wire import Failure, Message, Plan
@@ -37,6 +38,12 @@ class Transport(Protocol):
 
     def place(self, path: str) -> str:
         """The device's own path of a file of the host, sent there first where it is missing."""
+
+    def scratch(self, name: str, folder: Path) -> str:
+        """The device's own path for a file that the runner will write; `folder` is the host's place for such files."""
+
+    def fetch(self, path: str, folder: Path) -> Path:
+        """A file that the runner wrote at `path` of the device, brought into `folder` where it is not there yet."""
 
     def start(self, plan: Plan) -> Link:
         """A fresh process that has been given `plan`; its `Ready` is still to be received."""

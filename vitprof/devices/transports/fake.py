@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 
 from vitprof.devices.transports import RunnerFailed
 from vitprof.runner.backends import fake
@@ -52,6 +53,12 @@ class FakeTransport:
 
     def place(self, path: str) -> str:
         return path
+
+    def scratch(self, name: str, folder: Path) -> str:
+        return str(folder / name)
+
+    def fetch(self, path: str, folder: Path) -> Path:
+        return Path(path)
 
     def start(self, plan: Plan) -> FakeLink:
         return FakeLink(plan, self._clock)

@@ -36,6 +36,12 @@ class LocalTransport:
     def place(self, path: str) -> str:
         return path
 
+    def scratch(self, name: str, folder: Path) -> str:
+        return str(folder / name)
+
+    def fetch(self, path: str, folder: Path) -> Path:
+        return Path(path)
+
     def start(self, plan: Plan) -> LocalLink:
         return LocalLink([sys.executable, str(self._zip)], plan)
 
