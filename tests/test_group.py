@@ -71,8 +71,9 @@ def test_standard_takes_five_sets_and_at_least_three_counted_rounds_each(tmp_pat
     for one in samples.sets:
         assert one.is_warm
         assert sum(not round_.is_warm_up for round_ in one.rounds) >= 3
-        warm_up_ns = sum(sum(r.block.samples_ns) + sum(r.block.set_aside_ns) for r in one.rounds if r.is_warm_up)
-        assert warm_up_ns >= 300 * MS
+        # Seen to be warm after 0.3 s; of the rounds that showed it all but the first count.
+        seen = 4 + sum(round_.is_warm_up for round_ in one.rounds)
+        assert sum(sum(r.block.samples_ns) + sum(r.block.set_aside_ns) for r in one.rounds[:seen]) >= 300 * MS
 
 
 def test_warm_up_calls_are_not_in_the_summary(tmp_path: Path) -> None:

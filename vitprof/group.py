@@ -14,6 +14,7 @@ Every round is in the journal before the next one starts.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -125,6 +126,11 @@ class _CellRun:
             # Once warm it stays so: while it waits for the others it may well meet a noisy moment.
             self.is_warm = self.is_warm or is_warm(self.log_ratios, self.warm_up_ns, protocol)
 
+    def count_last(self, rounds: int) -> None:
+        """Lets the last `rounds` of the warm-up count after all."""
+        last = [dataclasses.replace(round_, is_warm_up=False) for round_ in self.rounds[-rounds:]]
+        self.rounds[-rounds:] = last
+
     def counted(self) -> list[Round]:
         return [round_ for round_ in self.rounds if not round_.is_warm_up]
 
@@ -205,11 +211,21 @@ class _Group:
             if is_warm_up:
                 is_over = not alive
                 is_warm_up = not self._is_warm_up_over(alive, warm_up_from_s, deadline_s)
+                if not is_warm_up and all(run.is_warm for run in alive):
+                    self._count_steady_rounds(alive, number)
             else:
                 # No short cut: every cell's own answer is what its result gives as the reason.
                 is_over = all([self._is_done(run, number, deadline_s) for run in alive])  # noqa: C419
             self._show()
         self._end_set(alive)
+
+    def _count_steady_rounds(self, alive: Sequence[_CellRun], number: int) -> None:
+        """The rounds by which the last cell was seen to be warm were on warm cells: all but the first count."""
+        rounds = min(self._protocol.warm_up_blocks, *(len(run.rounds) for run in alive)) - 1
+        if rounds > 0:
+            for run in alive:
+                run.count_last(rounds)
+            self._journal.write("warm", {"set": number, "counted_from": self._index - rounds})
 
     def _start(self, run: _CellRun, number: int) -> bool:
         """Starts one process after the other: two that load at once would spoil each other's cold times."""
