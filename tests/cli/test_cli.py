@@ -147,7 +147,9 @@ def test_a_full_disk_is_told_and_nothing_hangs(tmp_path: Path) -> None:
 def test_a_disk_that_is_full_while_results_are_written_is_told(tmp_path: Path) -> None:
     disk = _disk(tmp_path, size="8k")
     try:
-        done = vitprof("latency", TINY, *QUICK, VITPROF_DATA_DIR=str(disk / "data"))
+        # Thirty rounds are more than two pages of journal.
+        many = ("--effort", "quick", "--measure", "300x", "--threads", "1")
+        done = vitprof("latency", TINY, *many, VITPROF_DATA_DIR=str(disk / "data"))
         assert done.returncode == 3
         assert "No space left" in done.stderr and "VITPROF_DATA_DIR" in done.stderr
         # The disk cost the journal, not what was measured.

@@ -120,6 +120,9 @@ def _of_machine(evidence: Evidence) -> Iterator[Doubt]:
         yield Doubt("on battery", "the machine runs on battery", "plug it in")
     if evidence.throttled:
         yield Doubt("throttled", "the processor throttled during the run", "let it cool, then run again")
+    if abs(evidence.raw_trend) > _DRIFT_RAW_SHARE:
+        detail = f"the raw times moved by {text_from_share(evidence.raw_trend)} from the first block to the last"
+        yield Doubt("machine drifted", detail, "trust the ratio to the reference, not the milliseconds")
     if evidence.two_speeds:
         fast_ns, slow_ns, slow_share = evidence.two_speeds
         share = text_from_share(slow_share, 0)
