@@ -19,7 +19,7 @@ from vitprof.devices.profiles import reference_model
 from vitprof.report import document, schema
 
 PAGE = (Path(__file__).parent.parent / "docs" / "interface.md").read_text()
-COMMANDS = ("latency", "export", "models", "devices list", "devices show", "doctor")
+COMMANDS = ("latency", "export", "models", "devices list", "devices show", "cache list", "cache clear", "doctor")
 # Said in the page in words, or typer's own.
 _GLOBAL = {"--help", "--version", "--debug", "--install-completion", "--show-completion"}
 
@@ -52,7 +52,7 @@ def test_the_page_has_every_command_and_no_other() -> None:
     in_page = {
         " ".join(words.split()) for words in re.findall(r"^\| `vitprof ([a-z]+(?: [a-z]+)?)", PAGE, re.MULTILINE)
     }
-    groups = {"devices"}
+    groups = {"devices", "cache"}
     in_help = (_commands_in_help() - groups) | {
         f"{group} {name}" for group in groups for name in _commands_in_help(group)
     }
@@ -69,16 +69,17 @@ def _json_blocks() -> list[dict[str, object]]:
 
 
 @pytest.mark.parametrize(
-    ("key", "model"),
+    ("keys", "model"),
     [
-        ("results", schema.ResultDocument),
-        ("artifacts", document.ArtifactDocument),
-        ("devices", document.DeviceDocument),
-        ("models", schema.ModelDocument),
+        (("results",), schema.ResultDocument),
+        (("artifacts",), document.ArtifactDocument),
+        (("devices",), document.DeviceDocument),
+        (("models",), schema.ModelDocument),
+        (("cache", "artifacts"), schema.CacheDocument),
     ],
 )
-def test_the_json_of_the_page_is_that_of_the_models(key: str, model: type[pydantic.BaseModel]) -> None:
-    [block] = [block for block in _json_blocks() if key in block]
+def test_the_json_of_the_page_is_that_of_the_models(keys: tuple[str, ...], model: type[pydantic.BaseModel]) -> None:
+    [block] = [block for block in _json_blocks() if set(block) == {"schema_version", *keys}]
     read = model.model_validate(block)
     # Every field of the models stands on the page, with the same nesting, and nothing else.
     assert _shape(json.loads(document.json_text(read))) == _shape(block)  # type: ignore[arg-type]

@@ -111,7 +111,7 @@ def test_a_broken_artifact_is_caught_by_parity(here: Places, tmp_path: Path) -> 
 def test_an_artifact_that_was_altered_in_the_cache_is_not_timed(tmp_path: Path) -> None:
     places = Places(tmp_path / "cache", tmp_path / "data")
     pipeline.measure(_request(TINY), places)
-    [model] = places.cache_root.glob("artifacts/*/*/source/*.onnx")
+    [model] = places.cache_root.glob("artifacts/*/*/model/*.onnx")
     content = bytearray(model.read_bytes())
     content[-1000] ^= 0xFF
     model.write_bytes(bytes(content))

@@ -8,6 +8,7 @@ from vitprof.errors import ExitCode, UsageError, worst
 from vitprof.units import (
     Amount,
     amount_from_text,
+    bytes_from_text,
     duration_s_from_text,
     share_from_text,
     significant,
@@ -55,6 +56,28 @@ def test_shares_and_sizes() -> None:
     for text in ("0", "224x0", "a", "1x2x3"):
         with pytest.raises(UsageError):
             size_from_text(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "amount"),
+    [
+        ("20GB", 20 * 10**9),
+        ("20 gb", 20 * 10**9),
+        ("1.5 MB", 1_500_000),
+        ("2GiB", 2 * 2**30),
+        ("12345", 12345),
+        ("7B", 7),
+        ("0", 0),
+    ],
+)
+def test_amounts_of_bytes_are_decimal_unless_they_say_otherwise(text: str, amount: int) -> None:
+    assert bytes_from_text(text) == amount
+
+
+@pytest.mark.parametrize("text", ["", "lots", "GB", "-1GB", "5 parsecs", "1e9"])
+def test_what_is_no_amount_of_bytes_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="not an amount of bytes"):
+        bytes_from_text(text)
 
 
 @pytest.mark.parametrize(

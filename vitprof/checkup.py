@@ -70,7 +70,7 @@ def checkup(places: Places) -> Iterator[Check]:
     for name, entry in BACKENDS.items():
         if entry.requires:
             is_here = importlib.util.find_spec(entry.requires) is not None
-            state = State.OK if is_here else State.BROKEN
+            state = State.OK if is_here else State.DOUBT if entry.is_extra else State.BROKEN
             yield Check(f"backend {name}", state, "usable" if is_here else "not installed", entry.install)
     for device in profiles.devices():
         yield _device(device)

@@ -40,6 +40,12 @@ def worst(codes: set[ExitCode]) -> ExitCode:
     return next((code for code in EXIT_PRECEDENCE if code in codes), ExitCode.OK)
 
 
+def first_line(error: BaseException) -> str:
+    """What a foreign error says on its first line, or its type where it says nothing."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
 class VitprofError(Exception):
     """What happened, with the actual values, and what to type next."""
 

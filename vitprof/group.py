@@ -30,6 +30,9 @@ from vitprof.store.journal import Journal
 
 # At most this many cells share a group: more would stretch a round, and the neighbouring reference blocks with it.
 MAX_CELLS = 8
+# Starting one process takes this much of a group's time; what torch and compilers take beyond it is given on top, or
+# hardly a round would be left to count. ONNX Runtime's cells start within it (0.2 to 0.5 s here).
+_START_S = 1.0
 # Of a set's time a cell may spend this share on its warm-up: the rest is needed for counted rounds.
 _WARM_UP_SHARE = 0.35
 
@@ -171,9 +174,11 @@ class _Group:
     def measure(self) -> None:
         budget_s = self._protocol.cap_s_per_cell * len(self._runs)
         started = self._clock()
+        extra_s = 0.0
         for number in range(self._protocol.sets):
             self._progress.stage("measure", f"set {number + 1} of {self._protocol.sets}")
-            self._measure_set(number, started + budget_s * (number + 1) / self._protocol.sets)
+            share_s = budget_s * (number + 1) / self._protocol.sets
+            extra_s += self._measure_set(number, started + share_s + extra_s)
             self._journal.flush()
             self._completed_sets += 1
 
@@ -197,10 +202,14 @@ class _Group:
 
     # One set.
 
-    def _measure_set(self, number: int, deadline_s: float) -> None:
+    def _measure_set(self, number: int, deadline_s: float) -> float:
+        """Measures one set; returns the seconds beyond its share of time that starting its processes took."""
+        started_s = self._clock()
         self._start_reference()
         alive = [run for run in self._shuffled(self._runs) if not run.failure and self._start(run, number)]
         warm_up_from_s = self._clock()
+        extra_s = max(0.0, warm_up_from_s - started_s - _START_S * (len(self._runs) + 1))
+        deadline_s += extra_s
         before_ns = self._reference_block()
         is_warm_up, is_over = True, not alive
         while not is_over:
@@ -218,6 +227,7 @@ class _Group:
                 is_over = all([self._is_done(run, number, deadline_s) for run in alive])  # noqa: C419
             self._show()
         self._end_set(alive)
+        return extra_s
 
     def _count_steady_rounds(self, alive: Sequence[_CellRun], number: int) -> None:
         """The rounds by which the last cell was seen to be warm were on warm cells: all but the first count."""

@@ -20,6 +20,7 @@ from vitprof.devices import profiles, reach
 from vitprof.devices.transports import RunnerFailed, Transport
 from vitprof.errors import ExitCode, UsageError, VitprofError
 from vitprof.export.copies import copy_artifact, make_folder
+from vitprof.export.locks import InUse
 from vitprof.group import MAX_CELLS, Cell, Setting, Timeouts, measure_group, outputs_of
 from vitprof.places import Places
 from vitprof.protocols import REFERENCE
@@ -27,6 +28,7 @@ from vitprof.records import Artifact, Device, Exported, ModelSpec, Protocol, Res
 from vitprof.reference import reference_plan, timed_as
 from vitprof.report.progress import NoProgress, Progress
 from vitprof.rows import blank_row, exit_code_of, failure_from_error, measured_row, parity_of
+from vitprof.runner.backends import BACKENDS
 from vitprof.runner.sensors import cores
 from vitprof.runner.wire import Plan
 from vitprof.store import reference_times
@@ -41,7 +43,7 @@ _MEMORY_SHARE = 0.5
 # Beyond a group's share of time, so that only a process that hangs meets its deadline.
 _DEADLINE_SLACK_S = 900.0
 # The backend that shows whether a file of a format computes the same thing.
-_FORMAT_BACKENDS = {"onnx": "ort"}
+_FORMAT_BACKENDS = {"onnx": "ort", "pt2": "torch"}
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class Request:
     device_file: Path | None = None
     backends: tuple[str, ...] = ()
     threads: int | None = None
+    # A file that can run code of its maker may be read.
+    trust: bool = False
     timeouts: Timeouts = field(default_factory=Timeouts)
 
 
@@ -91,87 +95,101 @@ def measure(request: Request, places: Places, progress: Progress | None = None) 
     backends = request.backends or device.backends[:1]
     for backend in backends:
         reach.check_backend(backend, device)
-    transport = reach.transport_to(device, places.cache_root)
-    jobs, rows, codes = _prepared(request, device, backends, places, progress)
+        reach.check_installed(backend, device)
     troubles: list[VitprofError] = []
-    if jobs:
-        journal = Journal(places.data_root)
-        journal.write("protocol", {**dataclasses.asdict(request.protocol), "hash": request.protocol.hash})
-        setting = Setting(transport, request.protocol, journal, progress, request.like.seed, request.timeouts)
-        for group in _groups(jobs):
-            measured = _measured(group, setting, places, troubles)
-            rows.update(zip((job.index for job in group), measured, strict=True))
-            codes |= {exit_code_of(row) for row in measured}
-            if ExitCode.INTERRUPTED in codes:
-                break
-        journal.close()
-        troubles += [journal.trouble] if journal.trouble else []
+    with InUse(places.cache_root) as in_use:
+        transport = reach.transport_to(device, places.cache_root)
+        jobs, rows, codes = _prepared(request, device, backends, places, in_use=in_use, progress=progress)
+        if jobs:
+            journal = Journal(places.data_root)
+            journal.write("protocol", {**dataclasses.asdict(request.protocol), "hash": request.protocol.hash})
+            setting = Setting(transport, request.protocol, journal, progress, request.like.seed, request.timeouts)
+            for group in _groups(jobs):
+                measured = _measured(group, setting, places, troubles)
+                rows.update(zip((job.index for job in group), measured, strict=True))
+                codes |= {exit_code_of(row) for row in measured}
+                if ExitCode.INTERRUPTED in codes:
+                    break
+            journal.close()
+            troubles += [journal.trouble] if journal.trouble else []
     codes |= {trouble.exit_code for trouble in troubles}
     return Run(tuple(rows[index] for index in sorted(rows)), frozenset(codes), tuple(troubles))
 
 
 def _prepared(
-    request: Request, device: Device, backends: Sequence[str], places: Places, progress: Progress
+    request: Request, device: Device, backends: Sequence[str], places: Places, *, in_use: InUse, progress: Progress
 ) -> tuple[list[_Job], dict[int, Result], set[ExitCode]]:
     """What can be measured, by row number the rows of what cannot, and their exit codes."""
     threads = request.threads or device.threads or cores()
     jobs: list[_Job] = []
     failed: dict[int, Result] = {}
     codes: set[ExitCode] = set()
-    with Workshop(places.cache_root, progress) as workshop:
+    with Workshop(places.cache_root, progress, trust=request.trust) as workshop:
         for spec in workshop.specs(request.models, request.like):
-            artifact, failure = None, None
-            try:
-                artifact = workshop.artifact(spec)
-            except VitprofError as error:
-                failure = failure_from_error(error)
-                codes.add(error.exit_code)
+            made: dict[str, Artifact | VitprofError] = {}
             for backend in backends:
                 index = len(jobs) + len(failed)
-                blank = blank_row(spec, backend, threads, device, request.protocol)
-                if artifact:
-                    jobs.append(_Job(index, artifact, blank))
+                format = BACKENDS[backend].format or ""
+                one = made.get(format) or _artifact_or_error(workshop, spec, format, in_use)
+                made[format] = one
+                if isinstance(one, Artifact):
+                    jobs.append(_Job(index, one, blank_row(one.spec, backend, threads, device, request.protocol)))
                 else:
-                    failed[index] = dataclasses.replace(blank, failure=failure)
+                    blank = blank_row(spec, backend, threads, device, request.protocol)
+                    failed[index] = dataclasses.replace(blank, failure=failure_from_error(one))
+                    codes.add(one.exit_code)
     return jobs, failed, codes
+
+
+def _artifact_or_error(workshop: Workshop, spec: ModelSpec, format: str, in_use: InUse) -> Artifact | VitprofError:
+    try:
+        return workshop.artifact(spec, format, in_use)
+    except VitprofError as error:
+        return error
 
 
 def export(
     models: Sequence[str],
     formats: Sequence[str],
-    folder: Path,
+    folder: Path | None,
     like: ModelSpec,
     places: Places,
     *,
     progress: Progress,
-) -> tuple[Exported, ...]:
-    """Every model as a file of every format in `folder`, each checked against the original module."""
+    trust: bool = False,
+) -> Iterator[Exported]:
+    """Every model in every format, checked against the original module, as it is done; copied to `folder` if any."""
     unknown = [name for name in formats if name not in _FORMAT_BACKENDS]
     if unknown or not formats:
         raise UsageError(
             f"unknown format '{', '.join(unknown)}'; this version writes: {', '.join(_FORMAT_BACKENDS)}",
-            remedy="use --to onnx",
+            remedy=f"use --to {next(iter(_FORMAT_BACKENDS))}",
         )
-    make_folder(folder)
-    transport = reach.transport_to(profiles.device("local"), places.cache_root)
-    with Workshop(places.cache_root, progress) as workshop:
-        return tuple(
-            _exported(spec, name, folder, workshop, transport)
-            for spec in workshop.specs(models, like)
-            for name in formats
-        )
+    if folder is not None:
+        make_folder(folder)
+    # The runner stays in the cache as long as this goes on, each artifact as long as it is copied and checked.
+    with InUse(places.cache_root):
+        transport = reach.transport_to(profiles.device("local"), places.cache_root)
+        with Workshop(places.cache_root, progress, trust=trust) as workshop:
+            for spec in workshop.specs(models, like):
+                for name in formats:
+                    with InUse(places.cache_root) as in_use:
+                        one = _exported(spec, name, folder, workshop, transport, in_use=in_use)
+                    yield one
 
 
-def _exported(spec: ModelSpec, format: str, folder: Path, workshop: Workshop, transport: Transport) -> Exported:
+def _exported(
+    spec: ModelSpec, format: str, folder: Path | None, workshop: Workshop, transport: Transport, *, in_use: InUse
+) -> Exported:
     try:
-        artifact = workshop.artifact(spec)
-        path = copy_artifact(artifact, folder)
+        artifact = workshop.artifact(spec, format, in_use)
+        path = copy_artifact(artifact, folder) if folder else None
         with tempfile.TemporaryDirectory(prefix="vitprof-") as scratch:
             plan = _plan(artifact, _FORMAT_BACKENDS[format], cores(), transport)
             written = transport.scratch("outputs", Path(scratch))
             outputs = outputs_of(plan, written, transport) if artifact.expected else None
             file = transport.fetch(written, Path(scratch)) if outputs else None
-            return Exported(spec, format, path, artifact, parity_of(artifact, outputs, file))
+            return Exported(artifact.spec, format, path, artifact, parity_of(artifact, outputs, file))
     except VitprofError as error:
         return Exported(spec, format, failure=failure_from_error(error), exit_code=error.exit_code)
     except RunnerFailed as failed:
@@ -224,6 +242,8 @@ def _plan(artifact: Artifact, backend: str, threads: int, transport: Transport) 
         input_shape=artifact.input_shape,
         input_dtype=artifact.input_dtype,
         input_count=artifact.input_count,
+        symbolic_batch=artifact.symbolic_batch,
+        precision=artifact.spec.precision.value,
         threads=threads,
     )
 

@@ -1,23 +1,32 @@
-"""A ModelSpec to an Artifact in the cache: load, count, run, export, check the weights, publish.
+"""A ModelSpec to an Artifact of a format in the cache: load, count, run, export, check the weights, publish.
 
 One level above models, cost and export, which do not know each other. `cached` is the light half, for the host: it
 imports no torch. `prepare` is the heavy one and runs in a process of its own, so that its memory ends with it.
+
+    module ─► onnx, one image ─► fp16, int8 (derive.py)
+           ├► onnx, free batch ─► every batch above one (derive.py)
+           └► pt2
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shutil
 import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitprof.errors import VitprofError
-from vitprof.export import cache
+from vitprof.errors import UsageError, VitprofError, first_line
+from vitprof.export import cache, derive, locks
 from vitprof.export.inputs import input_count, seeded_inputs, write_tensors
+from vitprof.export.onnx_export import BATCH_NAME, INPUT_NAME
 from vitprof.export.onnx_file import external_files, read_onnx
 from vitprof.export.weights import Weight, folded_weights, reached_weights, text_from_folded
-from vitprof.records import Artifact, ModelSpec, Source
+from vitprof.models.dependencies import content_sha256, remember_source_files, source_files
+from vitprof.records import ANY_BATCH, Artifact, ModelSpec, Precision, Source
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,27 +36,32 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[np.floating[Any]]
 
-MODEL_FILE = "model.onnx"
+# The file and whatever lies beside it (weights over 2 GB) have a folder where they meet none of ours.
+MODEL_FOLDER = "model"
 INPUTS_FILE = "inputs.bin"
 EXPECTED_FILE = "expected.bin"
-# A given file keeps its own name, and those beside it theirs, in a folder where they meet none of ours.
-SOURCE_FOLDER = "source"
 
 
-def cached(spec: ModelSpec, cache_root: Path) -> Artifact | None:
+def cached(spec: ModelSpec, format: str, cache_root: Path) -> Artifact | None:
     """The artifact of `spec`, where one is in the cache; imports no torch."""
-    artifact = cache.read(cache_root, _key(spec))
-    return artifact and dataclasses.replace(artifact, spec=spec)
+    artifact = cache.read(cache_root, key(spec, format, cache_root))
+    return artifact and _as_asked(artifact, spec)
 
 
-def prepare(spec: ModelSpec, cache_root: Path) -> Artifact:
-    """The artifact of `spec`, made where the cache has none. Every failure is a `VitprofError`."""
-    present = cached(spec, cache_root)
+def prepare(spec: ModelSpec, format: str, cache_root: Path, trust: bool = False) -> Artifact:
+    """The artifact of `spec`, made where the cache has none. Every failure is a `VitprofError`.
+
+    `trust`: a file that can run code of its maker may be read.
+    """
+    present = cached(spec, format, cache_root)
     if present is not None:
         return present
-    make = _from_file if spec.source is Source.ONNX else _from_module
+    _check_can_be_made(spec, format)
     try:
-        return dataclasses.replace(make(spec, cache_root), spec=spec)
+        with locks.preparing(cache_root, key(spec, format, cache_root)):
+            # Another process may have made it while this one waited.
+            present = cached(spec, format, cache_root)
+            return present or _as_asked(_made(spec, format, cache_root, trust), spec)
     except MemoryError as error:
         raise _out_of_memory(spec) from error
     except RuntimeError as error:
@@ -57,67 +71,191 @@ def prepare(spec: ModelSpec, cache_root: Path) -> Artifact:
         raise _out_of_memory(spec) from error
 
 
-def _key(spec: ModelSpec) -> str:
-    if spec.source is not Source.ONNX:
-        return cache.artifact_key(spec)
-    path = _path(spec)
-    # external_files first: it says what is wrong with a path that leads nowhere or outside.
-    files = [path, *(path.parent / name for name in external_files(path))]
-    return cache.artifact_key(spec, cache.files_sha256(files))
+def _as_asked(artifact: Artifact, spec: ModelSpec) -> Artifact:
+    """With the name by which it was asked for; a given file keeps the precision that it was found to have."""
+    return dataclasses.replace(artifact, spec=dataclasses.replace(spec, precision=artifact.spec.precision))
 
 
-def _path(spec: ModelSpec) -> Path:
+def key(spec: ModelSpec, format: str, cache_root: Path) -> str:
+    """Under which the artifact of `spec` is kept; a file is read for it, and a bad one is a `VitprofError`."""
     if spec.path is None:
-        raise ValueError(f"{spec.name}: a file source without a path")
-    return Path(spec.path)
+        return cache.artifact_key(spec, format)
+    path = Path(spec.path)
+    if spec.source is Source.ONNX:
+        # external_files says what is wrong with a path that leads nowhere or outside.
+        beside = [path.parent / name for name in external_files(path)]
+        return cache.artifact_key(spec, format, cache.files_sha256([path, *beside]))
+    files = source_files(path, spec.factory, cache_root) if spec.factory else (path,)
+    # Of a file that is gone nothing was ever kept.
+    return cache.artifact_key(spec, format, content_sha256(files) or "gone")
 
 
-def _from_module(spec: ModelSpec, cache_root: Path) -> Artifact:
+def _check_can_be_made(spec: ModelSpec, format: str) -> None:
+    if spec.source is Source.ONNX and format != "onnx":
+        raise UsageError(
+            f"{spec.name}: an .onnx file cannot become .{format}, it has no torch module behind it",
+            remedy="use --backend ort or openvino",
+            stage="export",
+        )
+    if spec.precision is Precision.INT8 and format != "onnx":
+        raise UsageError(
+            f"{spec.name}: int8 is made for ONNX only, not for .{format}",
+            remedy="use --backend ort or openvino, or --precision fp32",
+            stage="export",
+        )
+
+
+def _made(spec: ModelSpec, format: str, cache_root: Path, trust: bool) -> Artifact:
+    if format == "onnx" and spec.precision is not Precision.FP32:
+        full = dataclasses.replace(spec, precision=Precision.FP32)
+        with _needed(full, cache_root):
+            base = prepare(full, format, cache_root, trust)
+            return derive.in_precision(base, spec, cache_root, key(spec, format, cache_root))
+    if spec.source is Source.ONNX:
+        return _from_file(spec, cache_root)
+    if format == "onnx" and spec.batch > 1:
+        return _at_batch(spec, cache_root, trust)
+    return _from_module(spec, format, cache_root, trust)
+
+
+def _at_batch(spec: ModelSpec, cache_root: Path, trust: bool) -> Artifact:
+    """From the one file for every batch, or where that cannot be made from a file for this batch alone."""
+    for_any = dataclasses.replace(spec, batch=ANY_BATCH)
+    with _needed(for_any, cache_root):
+        try:
+            base = prepare(for_any, "onnx", cache_root, trust)
+        except VitprofError as error:
+            # A program may be made for this one batch and refuse a single image; all else that is wrong stays wrong.
+            if error.stage != "export" and spec.source is not Source.PT2:
+                raise
+            why = f"exported for batches of {spec.batch} alone: {error.message}"
+            return _from_module(spec, "onnx", cache_root, trust, (why,))
+        return derive.at_batch(base, spec, cache_root, key(spec, "onnx", cache_root))
+
+
+@contextlib.contextmanager
+def _needed(spec: ModelSpec, cache_root: Path) -> Iterator[None]:
+    """What is made from the ONNX artifact of `spec` finds it until the end of the block."""
+    with locks.InUse(cache_root) as in_use:
+        in_use.add(key(spec, "onnx", cache_root))
+        yield
+
+
+def _from_module(spec: ModelSpec, format: str, cache_root: Path, trust: bool, notes: tuple[str, ...] = ()) -> Artifact:
     from vitprof.cost.count import count
-    from vitprof.export.onnx_export import export_onnx
     from vitprof.models.load import load
 
     start = time.perf_counter()
-    loaded = load(spec)
-    inputs = seeded_inputs(loaded.input_shape, "float32", input_count(spec.batch), spec.seed)
+    is_for_any_batch = spec.batch == ANY_BATCH
+    loaded = load(dataclasses.replace(spec, batch=1) if is_for_any_batch else spec, trust)
+    inputs = seeded_inputs(loaded.input_shape, "float32", input_count(loaded.input_shape[0]), spec.seed)
     expected = _expected(spec, loaded, inputs)
     cost = count(loaded.module, loaded.input_shape)
     with cache.staging(cache_root) as folder:
-        export = export_onnx(loaded.module, loaded.input_shape, folder / MODEL_FILE)
-        folded = _folded(loaded, folder / MODEL_FILE)
-        write_tensors(folder / INPUTS_FILE, inputs)
+        (folder / MODEL_FOLDER).mkdir()
+        written = _WRITERS[format](spec, loaded, folder / MODEL_FOLDER)
+        if is_for_any_batch:
+            derive.check_any_batch(written.path, inputs, expected)
+        write_tensors(folder / INPUTS_FILE, [images.astype(written.input_dtype) for images in inputs])
         write_tensors(folder / EXPECTED_FILE, [tensor for outputs in expected for tensor in outputs])
+        files = cache.files_in(folder / MODEL_FOLDER)
         artifact = Artifact(
             folder=folder,
-            file=MODEL_FILE,
-            format="onnx",
-            sha256=cache.files_sha256([folder / MODEL_FILE]),
-            bytes=(folder / MODEL_FILE).stat().st_size,
+            file=str(written.path.relative_to(folder)),
+            format=format,
+            sha256=cache.files_sha256(files),
+            bytes=sum(file.stat().st_size for file in files),
             spec=spec,
-            input_name=export.input_name,
+            input_name=INPUT_NAME,
             input_shape=loaded.input_shape,
-            input_dtype="float32",
+            input_dtype=written.input_dtype,
             input_count=len(inputs),
             inputs=INPUTS_FILE,
             expected=EXPECTED_FILE,
             expected_outputs=tuple((str(tensor.dtype), tensor.shape) for tensor in expected[0]),
             expected_missing=None,
-            opset=export.opset,
-            exporter=export.exporter,
+            opset=written.opset,
+            exporter=written.exporter,
             versions={**cache.package_versions(), **loaded.versions},
-            fixups=loaded.fixups if not folded else (*loaded.fixups, text_from_folded(folded)),
+            fixups=(*loaded.fixups, *written.fixups, *notes),
             cost=cost,
             seconds=time.perf_counter() - start,
-            folded_weights=tuple(map(str, folded)),
+            symbolic_batch=BATCH_NAME if is_for_any_batch else None,
+            folded_weights=written.folded,
         )
-        return cache.publish(cache_root, _key(spec), folder, artifact)
+        if loaded.content_sha256 is None:
+            return cache.publish(cache_root, cache.artifact_key(spec, format), folder, artifact)
+        if spec.path and spec.factory:
+            remember_source_files(Path(spec.path), spec.factory, loaded.source_files, cache_root)
+        # The key of what was read, not of what may have changed meanwhile.
+        return cache.publish(cache_root, cache.artifact_key(spec, format, loaded.content_sha256), folder, artifact)
+
+
+@dataclass(frozen=True)
+class _Written:
+    """What a writer left in its folder."""
+
+    path: Path
+    exporter: str
+    opset: int | None = None
+    input_dtype: str = "float32"
+    fixups: tuple[str, ...] = ()
+    folded: tuple[str, ...] = ()
+
+
+def _write_onnx(spec: ModelSpec, loaded: Loaded, folder: Path) -> _Written:
+    from vitprof.export.onnx_export import export_onnx
+
+    path = folder / "model.onnx"
+    is_for_any_batch = spec.batch == ANY_BATCH
+    export = export_onnx(loaded.module, loaded.input_shape, path, spec.exporter, any_batch=is_for_any_batch)
+    folded = _folded(loaded, path)
+    told = (text_from_folded(folded),) if folded else ()
+    return _Written(path, export.exporter, export.opset, fixups=(*export.fixups, *told), folded=tuple(map(str, folded)))
+
+
+def _write_pt2(spec: ModelSpec, loaded: Loaded, folder: Path) -> _Written:
+    import torch
+
+    from vitprof.export.pt2_export import EXPORTER, export_pt2
+
+    path = folder / "model.pt2"
+    if spec.precision is Precision.FP16:
+        export_pt2(loaded.module.half(), torch.zeros(loaded.input_shape).half(), path)
+        return _Written(path, EXPORTER, input_dtype="float16")
+    export_pt2(loaded.module, torch.zeros(loaded.input_shape), path)
+    return _Written(path, EXPORTER)
+
+
+def _write_module(spec: ModelSpec, loaded: Loaded, folder: Path) -> _Written:
+    """What eager torch runs: the module itself by its recipe, TorchScript as such, anything else as a program."""
+    import torch
+
+    from vitprof.export.module_export import write_module, write_script
+
+    if loaded.recipe is not None:
+        is_half = spec.precision is Precision.FP16
+        path = write_module(loaded.module, loaded.recipe, folder, is_half=is_half)
+        return _Written(path, f"{loaded.recipe['library']}: the module itself", input_dtype=_FLOATS[is_half])
+    if isinstance(loaded.module, torch.jit.ScriptModule) and spec.precision is Precision.FP32:
+        return _Written(write_script(loaded.module, folder), "torch.jit")
+    return _write_pt2(spec, loaded, folder)
+
+
+_FLOATS = ("float32", "float16")
+# A format is one line here and one file in `export`.
+_WRITERS: dict[str, Callable[[ModelSpec, Loaded, Path], _Written]] = {
+    "onnx": _write_onnx,
+    "pt2": _write_pt2,
+    "module": _write_module,
+}
 
 
 def _expected(spec: ModelSpec, loaded: Loaded, inputs: list[Array]) -> list[list[Array]]:
     """The module's own outputs, for each input in turn."""
     import torch
 
-    from vitprof.export.outputs import flat_tensors
+    from vitprof.runner.tensors import flat_tensors
 
     try:
         with torch.inference_mode():
@@ -129,7 +267,7 @@ def _expected(spec: ModelSpec, loaded: Loaded, inputs: list[Array]) -> list[list
             raise
         shape = "x".join(map(str, loaded.input_shape))
         raise VitprofError(
-            f"{spec.name} fails on an input of {shape}: {type(error).__name__}: {_first_line(error)}",
+            f"{spec.name} fails on an input of {shape}: {type(error).__name__}: {first_line(error)}",
             remedy="give another --size, or a model that takes one image batch (vitprof models '*')",
             stage="model",
         ) from error
@@ -143,27 +281,27 @@ def _expected(spec: ModelSpec, loaded: Loaded, inputs: list[Array]) -> list[list
 def _folded(loaded: Loaded, path: Path) -> tuple[Weight, ...]:
     import torch
 
-    reached = reached_weights(loaded.module, torch.zeros(1, *loaded.input_shape[1:]))
+    reached = reached_weights(loaded.module, torch.zeros(loaded.input_shape))
     return folded_weights(reached, path)
 
 
 def _from_file(spec: ModelSpec, cache_root: Path) -> Artifact:
     start = time.perf_counter()
-    path = _path(spec)
+    path = Path(spec.path or "")
     facts = read_onnx(path, spec.batch, spec.size)
     beside = external_files(path)
     inputs = seeded_inputs(facts.input_shape, facts.input_dtype, input_count(spec.batch), spec.seed)
     with cache.staging(cache_root) as folder:
-        copies = [_copied(path.parent, name, folder / SOURCE_FOLDER) for name in (path.name, *beside)]
+        copies = [_copied(path.parent, name, folder / MODEL_FOLDER) for name in (path.name, *beside)]
         write_tensors(folder / INPUTS_FILE, inputs)
         sha256 = cache.files_sha256(copies)
         artifact = Artifact(
             folder=folder,
-            file=f"{SOURCE_FOLDER}/{path.name}",
+            file=f"{MODEL_FOLDER}/{path.name}",
             format="onnx",
             sha256=sha256,
             bytes=sum(copy.stat().st_size for copy in copies),
-            spec=spec,
+            spec=dataclasses.replace(spec, precision=facts.precision),
             input_name=facts.input_name,
             input_shape=facts.input_shape,
             input_dtype=facts.input_dtype,
@@ -180,7 +318,7 @@ def _from_file(spec: ModelSpec, cache_root: Path) -> Artifact:
             seconds=time.perf_counter() - start,
         )
         # The key of what was copied, not of what may have changed meanwhile.
-        return cache.publish(cache_root, cache.artifact_key(spec, sha256), folder, artifact)
+        return cache.publish(cache_root, cache.artifact_key(spec, "onnx", sha256), folder, artifact)
 
 
 def _copied(source: Path, name: str, target: Path) -> Path:
@@ -194,8 +332,3 @@ def _out_of_memory(spec: ModelSpec) -> VitprofError:
         remedy="give a smaller --batch or --size, or close other programs",
         stage="model",
     )
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

@@ -21,11 +21,26 @@ from vitprof.runner.wire import Block, End, Failure, Ready
 class Source(StrEnum):
     TIMM = "timm"
     TORCHVISION = "torchvision"
+    # A function of the user's own file that builds a module.
+    PYTHON = "python"
     ONNX = "onnx"
+    # A program of torch.export.
+    PT2 = "pt2"
+    # TorchScript, or with the user's leave a pickled module.
+    PT = "pt"
 
 
 class Precision(StrEnum):
     FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+
+
+class Exporter(StrEnum):
+    """Of torch's two ways to ONNX."""
+
+    DYNAMO = "dynamo"
+    TORCHSCRIPT = "torchscript"
 
 
 class Grade(StrEnum):
@@ -63,6 +78,10 @@ class Verdict(StrEnum):
     UNDECIDED = "undecided"
 
 
+# The batch of an artifact that takes any number of images; batches above one are made from it.
+ANY_BATCH = 0
+
+
 @dataclass(frozen=True)
 class ModelSpec:
     """What is asked for, by name: no weights, no torch. `size`: (height, width) in pixels, None: the model's own."""
@@ -75,8 +94,11 @@ class ModelSpec:
     seed: int = 0
     pretrained: bool = False
     reparam: bool = True
-    # Only for files: where it lies.
+    # Only for files: where it lies, and for a .py file which function of it builds the module.
     path: str | None = None
+    factory: str | None = None
+    # None: as docs/decisions chose, with the other one as a fallback.
+    exporter: Exporter | None = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +158,8 @@ class Artifact:
     fixups: tuple[str, ...]
     cost: Cost
     seconds: float
+    # The name of the dimension that leaves the number of images free, in a file for every batch.
+    symbolic_batch: str | None = None
     # Weights that the exporter left out, as "layer1.0.conv2 (36,864 values)": the artifact does less than the model.
     folded_weights: tuple[str, ...] = ()
 

@@ -1,7 +1,7 @@
 """Numbers with units to text, and the texts that people type to numbers.
 
 Its own file because every report and every option needs the same rounding and the same grammar:
-a duration (`3s`, `200ms`), a count (`200x`), a share (`1%`), a size (`224`, `256x192`).
+a duration (`3s`, `200ms`), a count (`200x`), a share (`1%`), a size (`224`, `256x192`), an amount of bytes (`20GB`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,11 @@ from vitprof.errors import UsageError
 
 NOT_KNOWN = "n/a"
 NS_PER_UNIT = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000, "min": 60_000_000_000}
+# What vitprof prints is decimal; the binary units are there for those who mean them.
+BYTES_PER_UNIT = {
+    **{"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12},
+    **{"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40},
+}
 _NUMBER_WITH_UNIT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zµ%]*)\s*", re.IGNORECASE)
 _SIZE = re.compile(r"(\d+)(?:[x×](\d+))?", re.IGNORECASE)
 
@@ -56,6 +61,15 @@ def share_from_text(text: str) -> float:
         if 0 < share < 1:
             return share
     raise UsageError(f"'{text}' is not a share between 0% and 100%", remedy="write it as 1% or 0.01")
+
+
+def bytes_from_text(text: str) -> int:
+    """20,000,000,000 from `20GB`, `20 GB` or `20000000000`; `GiB` and its like are binary."""
+    match = _NUMBER_WITH_UNIT.fullmatch(text)
+    unit = match[2].lower() if match else ""
+    if match and unit in BYTES_PER_UNIT:
+        return round(float(match[1]) * BYTES_PER_UNIT[unit])
+    raise UsageError(f"'{text}' is not an amount of bytes", remedy="write it as 20GB, 500MB, 2GiB or 1000000")
 
 
 def size_from_text(text: str) -> tuple[int, int]:

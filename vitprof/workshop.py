@@ -20,6 +20,8 @@ from typing import TypeVar
 
 from vitprof import prepare
 from vitprof.errors import VitprofError
+from vitprof.export import locks
+from vitprof.export.locks import InUse
 from vitprof.models.catalogue import Catalogue, catalogue, expand
 from vitprof.records import Artifact, ModelSpec
 from vitprof.report.progress import Progress
@@ -32,8 +34,9 @@ _T = TypeVar("_T")
 class Workshop:
     """Names to specs and specs to artifacts, from the cache where they are there."""
 
-    def __init__(self, cache_root: Path, progress: Progress) -> None:
+    def __init__(self, cache_root: Path, progress: Progress, *, trust: bool = False) -> None:
         self._cache_root = cache_root
+        self._trust = trust
         self._progress = progress
         self._pool: ProcessPoolExecutor | None = None
         self._catalogue: Catalogue | None = None
@@ -47,15 +50,32 @@ class Workshop:
     def specs(self, texts: Sequence[str], like: ModelSpec) -> tuple[ModelSpec, ...]:
         """The models that `texts` name, each with what `like` asks for; a size of None stays the model's own."""
         return tuple(
-            dataclasses.replace(like, name=one.name, source=one.source, path=one.path, size=like.size or one.size)
+            dataclasses.replace(
+                like, name=one.name, source=one.source, path=one.path, factory=one.factory, size=like.size or one.size
+            )
             for one in expand(texts, self.names)
         )
 
-    def artifact(self, spec: ModelSpec) -> Artifact:
-        """The artifact of `spec`, exported now where the cache has none. `VitprofError` where that fails."""
-        return prepare.cached(spec, self._cache_root) or self.elsewhere(
-            "export", spec.name, prepare.prepare, spec, self._cache_root
-        )
+    def artifact(self, spec: ModelSpec, format: str, in_use: InUse) -> Artifact:
+        """The artifact of `spec`, exported now where the cache has none, and kept there as long as `in_use` lasts.
+
+        `VitprofError` where that fails.
+        """
+        key = prepare.key(spec, format, self._cache_root)
+        # Before it is looked for: then no eviction comes between.
+        in_use.add(key)
+        present = prepare.cached(spec, format, self._cache_root)
+        if present is None:
+            # `prepare` waits as well, but only from here can it be shown.
+            said = f"for another vitprof that exports {spec.name}"
+            with locks.preparing(self._cache_root, key, lambda: self._progress.stage("wait", said)):
+                present = prepare.cached(spec, format, self._cache_root)
+        if present is None:
+            said = f"{spec.name} to {format}"
+            present = self.elsewhere("export", said, prepare.prepare, spec, format, self._cache_root, self._trust)
+            # Another key than before, where running a factory has shown what it is made of.
+            in_use.add(present.folder.name)
+        return present
 
     def names(self) -> Catalogue:
         if self._catalogue is None:

@@ -74,7 +74,7 @@ def test_every_output_is_written_where_it_was_asked_for(tmp_path: Path) -> None:
         (("latency", TINY, "--effort", "heroic"), 2, "heroic", "--help"),
         (("latency", TINY, "--json", "/no/such/folder/x.json"), 2, "does not exist", "existing folder"),
         (("latency",), 2, "models", "--help"),
-        (("latency", "model.pt2"), 2, "model.pt2", "onnx"),
+        (("latency", "model.pt2"), 2, "there is no such file", "existing .pt2"),
         (("export", TINY, "--to", "coreml"), 2, "unknown format 'coreml'", "--to onnx"),
         (("devices", "show", "toaster"), 2, "unknown device", "devices list"),
         (("frobnicate",), 2, "frobnicate", "--help"),
@@ -133,56 +133,37 @@ def test_more_threads_than_cores_is_a_warning() -> None:
     assert "64 threads" in warnings["more threads than cores"]["detail"]
 
 
-def test_a_full_disk_is_told_and_nothing_hangs(tmp_path: Path) -> None:
-    disk = _disk(tmp_path, size="400k")
-    try:
-        done = vitprof("latency", TINY, *QUICK, VITPROF_CACHE_DIR=str(disk / "cache"))
-        assert done.returncode == 3
-        told = " ".join((done.stderr + done.stdout).split())
-        assert "No space left" in told and "VITPROF_CACHE_DIR" in told
-    finally:
-        subprocess.run(["umount", str(disk)], check=False)
+def test_a_full_disk_is_told_and_nothing_hangs(disk: Callable[[str], Path]) -> None:
+    done = vitprof("latency", TINY, *QUICK, VITPROF_CACHE_DIR=str(disk("400k") / "cache"))
+    assert done.returncode == 3
+    told = " ".join((done.stderr + done.stdout).split())
+    assert "No space left" in told and "VITPROF_CACHE_DIR" in told
 
 
-def test_a_disk_that_is_full_while_results_are_written_is_told(tmp_path: Path) -> None:
-    disk = _disk(tmp_path, size="8k")
-    try:
-        # Thirty rounds are more than two pages of journal.
-        many = ("--effort", "quick", "--measure", "300x", "--threads", "1")
-        done = vitprof("latency", TINY, *many, VITPROF_DATA_DIR=str(disk / "data"))
-        assert done.returncode == 3
-        assert "No space left" in done.stderr and "VITPROF_DATA_DIR" in done.stderr
-        # The disk cost the journal, not what was measured.
-        assert "× cpu-ref-1" in done.stdout
-    finally:
-        subprocess.run(["umount", str(disk)], check=False)
+def test_a_disk_that_is_full_while_results_are_written_is_told(disk: Callable[[str], Path]) -> None:
+    # Thirty rounds are more than two pages of journal.
+    many = ("--effort", "quick", "--measure", "300x", "--threads", "1")
+    done = vitprof("latency", TINY, *many, VITPROF_DATA_DIR=str(disk("8k") / "data"))
+    assert done.returncode == 3
+    assert "No space left" in done.stderr and "VITPROF_DATA_DIR" in done.stderr
+    # The disk cost the journal, not what was measured.
+    assert "× cpu-ref-1" in done.stdout
 
 
-def test_a_read_only_cache_is_told_unless_everything_is_in_it(tmp_path: Path) -> None:
-    disk = _disk(tmp_path, size="16m")
-    try:
-        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-        done = vitprof("latency", TINY, *QUICK, VITPROF_CACHE_DIR=str(disk / "cache"))
-        assert done.returncode == 3
-        told = " ".join((done.stderr + done.stdout).split())
-        assert "Read-only" in told and "VITPROF_CACHE_DIR" in told
-        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
-        assert vitprof("latency", TINY, *QUICK, VITPROF_CACHE_DIR=str(disk / "cache")).returncode == 0
-        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-        assert vitprof("latency", TINY, *QUICK, VITPROF_CACHE_DIR=str(disk / "cache")).returncode == 0
-    finally:
-        subprocess.run(["umount", str(disk)], check=False)
-
-
-def _disk(folder: Path, size: str) -> Path:
-    disk = folder / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"no right to mount a small disk here: {mounted.stderr.strip()}")
-    return disk
+def test_a_read_only_cache_is_told_unless_everything_is_in_it(
+    disk: Callable[[str], Path], remounted: Callable[[Path, str], None]
+) -> None:
+    mounted = disk("16m")
+    words = ("latency", TINY, *QUICK)
+    remounted(mounted, "ro")
+    done = vitprof(*words, VITPROF_CACHE_DIR=str(mounted / "cache"))
+    assert done.returncode == 3
+    told = " ".join((done.stderr + done.stdout).split())
+    assert "Read-only" in told and "VITPROF_CACHE_DIR" in told
+    remounted(mounted, "rw")
+    assert vitprof(*words, VITPROF_CACHE_DIR=str(mounted / "cache")).returncode == 0
+    remounted(mounted, "ro")
+    assert vitprof(*words, VITPROF_CACHE_DIR=str(mounted / "cache")).returncode == 0
 
 
 Running = Callable[..., subprocess.Popen[str]]

@@ -130,7 +130,7 @@ def reference_rows() -> dict[tuple[str, int], dict[str, str]]:
     ],
 )
 def test_timm_models_as_built_count_to_the_reference(name: str, size: int) -> None:
-    from vitprof.models.torchvision_compat import import_timm
+    from vitprof.runner.torchvision_compat import import_timm
 
     row = reference_rows()[name, size]
     module = import_timm().create_model(name).eval()

@@ -1,6 +1,4 @@
 import dataclasses
-import multiprocessing
-import os
 import resource
 import time
 from pathlib import Path
@@ -10,44 +8,12 @@ import pytest
 
 from vitprof.errors import ExitCode, VitprofError
 from vitprof.export import cache
-from vitprof.records import Artifact, Cost, ModelSpec, OpRow, Source
+from vitprof.records import ModelSpec, Source
 
-SPEC = ModelSpec(name="resnet18", source=Source.TIMM, size=(224, 224))
-KEY = cache.artifact_key(SPEC)
+from .made import SPEC, artifact, publish
+from .processes import SPAWN, started, wait_for
 
-
-def artifact(folder: Path) -> Artifact:
-    row = OpRow("conv", "conv", "stem", 1, 10, 4, 8, (1, 2))
-    return Artifact(
-        folder=folder,
-        file="model.onnx",
-        format="onnx",
-        sha256="ab",
-        bytes=5,
-        spec=SPEC,
-        input_name="image",
-        input_shape=(1, 3, 224, 224),
-        input_dtype="float32",
-        input_count=4,
-        inputs="inputs.bin",
-        expected="expected.bin",
-        expected_outputs=(("float32", (1, 1000)),),
-        expected_missing=None,
-        opset=17,
-        exporter="test",
-        versions={"torch": "2"},
-        fixups=("one",),
-        cost=Cost(1, 2, 3, 4, 5, {"fft": 1}, None, (row,)),
-        seconds=0.5,
-    )
-
-
-def publish(root: Path, content: str = "model") -> Artifact:
-    with cache.staging(root) as folder:
-        (folder / "source").mkdir()
-        (folder / "source" / "weights.bin").write_text("w")
-        (folder / "model.onnx").write_text(content)
-        return cache.publish(root, KEY, folder, artifact(folder))
+KEY = cache.artifact_key(SPEC, "onnx")
 
 
 def test_what_is_published_is_read_back_with_the_folder_it_lies_in(tmp_path: Path) -> None:
@@ -64,13 +30,17 @@ def test_what_is_published_is_read_back_with_the_folder_it_lies_in(tmp_path: Pat
     [{"size": (256, 256)}, {"batch": 2}, {"seed": 1}, {"reparam": False}, {"pretrained": True}, {"name": "resnet34"}],
 )
 def test_everything_that_changes_an_artifact_changes_its_key(change: dict[str, Any]) -> None:
-    assert cache.artifact_key(dataclasses.replace(SPEC, **change)) != KEY
+    assert cache.artifact_key(dataclasses.replace(SPEC, **change), "onnx") != KEY
+
+
+def test_another_format_is_another_artifact() -> None:
+    assert cache.artifact_key(SPEC, "pt2") != KEY
 
 
 def test_a_file_source_is_known_by_its_bytes_wherever_it_lies() -> None:
     here, there = (ModelSpec(name=path, source=Source.ONNX, path=path) for path in ("/a/x.onnx", "/b/y.onnx"))
-    assert cache.artifact_key(here, "11") == cache.artifact_key(there, "11")
-    assert cache.artifact_key(here, "11") != cache.artifact_key(here, "22")
+    assert cache.artifact_key(here, "onnx", "11") == cache.artifact_key(there, "onnx", "11")
+    assert cache.artifact_key(here, "onnx", "11") != cache.artifact_key(here, "onnx", "22")
 
 
 def test_the_first_of_two_writers_wins_and_the_second_gets_its_artifact(tmp_path: Path) -> None:
@@ -87,11 +57,8 @@ def write_many(root: Path, mark: str, start: Any) -> None:
 
 
 def test_concurrent_writers_never_mix_and_readers_never_see_a_part(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    start = context.Event()
-    writers = [context.Process(target=write_many, args=(tmp_path, mark, start)) for mark in "ab"]
-    for writer in writers:
-        writer.start()
+    start = SPAWN.Event()
+    writers = [started(write_many, tmp_path, mark, start) for mark in "ab"]
     start.set()
     while any(writer.is_alive() for writer in writers):
         seen = cache.read(tmp_path, KEY)
@@ -131,14 +98,24 @@ def test_a_failed_export_leaves_nothing_behind(tmp_path: Path) -> None:
     assert cache.read(tmp_path, KEY) is None
 
 
-def test_what_a_killed_process_staged_is_swept_after_a_day(tmp_path: Path) -> None:
-    old, new = tmp_path / "staging" / "old", tmp_path / "staging" / "new"
-    for folder in (old, new):
-        folder.mkdir(parents=True)
-    day_ago = time.time() - 25 * 3600
-    os.utime(old, (day_ago, day_ago))
+def stage_for_ever(root: Path) -> None:
+    with cache.staging(root) as folder:
+        (folder / "model.onnx").write_text("half")
+        time.sleep(600)
+
+
+def test_what_a_killed_process_staged_goes_with_the_next_and_what_a_living_one_stages_stays(tmp_path: Path) -> None:
+    dead, alive = (started(stage_for_ever, tmp_path) for _ in range(2))
+    wait_for(lambda: len(list(tmp_path.glob("staging/*/model.onnx"))) == 2)
+    dead.kill()
+    dead.join()
     publish(tmp_path)
-    assert [child.name for child in (tmp_path / "staging").iterdir()] == ["new"]
+    [left] = (tmp_path / "staging").iterdir()
+    assert left.name.startswith(f"{alive.pid}-")
+    alive.kill()
+    alive.join()
+    publish(tmp_path, name="resnet34")
+    assert list((tmp_path / "staging").iterdir()) == []
 
 
 def test_a_cache_that_cannot_be_written_says_where_and_what_to_set(tmp_path: Path) -> None:

@@ -100,11 +100,11 @@ def test_an_unknown_source_names_the_known_ones() -> None:
     assert "torchvision:NAME" in caught.value.remedy
 
 
-@pytest.mark.parametrize("text", ["net.py:make", "net.pt2", "net.pt", "net.pth", "net.py"])
-def test_a_file_that_is_no_onnx_says_how_to_get_one(text: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        find(text, never)
-    assert "torch.onnx.export" in caught.value.remedy
+@pytest.mark.parametrize("name", ["net.pt2", "net.pt", "net.py:make"])
+def test_a_file_needs_no_catalogue(tmp_path: Path, name: str) -> None:
+    (tmp_path / name.partition(":")[0]).write_text("def make(): ...")
+    (spec,) = expand([str(tmp_path / name)], never)
+    assert (spec.name, spec.path) == (str(tmp_path / name), str(tmp_path / name.partition(":")[0]))
 
 
 def test_an_onnx_file_needs_no_catalogue(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from vitprof.errors import UsageError, VitprofError  # noqa: E402
-from vitprof.models.load import load, text_from_size  # noqa: E402
+from vitprof.models.built import text_from_size  # noqa: E402
+from vitprof.models.load import load  # noqa: E402
 from vitprof.records import ModelSpec, Source  # noqa: E402
 
 
@@ -47,7 +48,7 @@ def test_the_fixup_tells_how_much_was_drawn_anew() -> None:
     # By stage: 64 + 4*64 | 4*128 + 128 | 4*256 + 256 | 4*512 + 512, the extra one of each being the shortcut's.
     channels = (64 + 4 * 64) + 5 * 128 + 5 * 256 + 5 * 512
     assert channels == 4800
-    assert load(timm("resnet18")).fixups == (f"drew 40 constant-valued tensors ({2 * channels:,} values) anew",)
+    assert load(timm("resnet18")).fixups[0] == f"drew 40 constant-valued tensors ({2 * channels:,} values) anew"
 
 
 def test_the_same_seed_gives_the_same_outputs_and_another_seed_others() -> None:

@@ -27,7 +27,7 @@ NESTED = {
     "cost": "params macs weight_bytes activation_bytes uncounted_ops coverage",
     "memory": "peak_rss_bytes peak_device_bytes",
     "parity": "verdict where max_rel_error cosine top1_agreement reason",
-    "artifact": "format sha256 bytes fixups",
+    "artifact": "format sha256 bytes fixups exporter",
     "placement": "ops macs",
 }
 
@@ -135,7 +135,7 @@ def test_the_document_of_exports_has_the_fields_of_the_contract() -> None:
     broke = Exported(spec, "onnx", failure=Failure("export", "no", "try that"))
     text = document.json_text(document.document_from_exports((done, broke)))
     first, second = json.loads(text)["artifacts"]
-    fields = ["model", "format", "path", "bytes", "sha256", "outcome", "parity", "fixups", "seconds"]
+    fields = ["model", "format", "path", "bytes", "sha256", "outcome", "parity", "fixups", "seconds", "exporter"]
     assert list(first) == fields and first["path"] == "out/m.onnx" and first["seconds"] == 7.12346
     assert list(second) == [*fields[:6], "failure", *fields[6:]] and second["path"] is None
 

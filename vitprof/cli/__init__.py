@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import vitprof
-from vitprof.cli import devices, doctor, export, latency, models, options
+from vitprof.cli import cache, devices, doctor, export, latency, models, options
 from vitprof.errors import ExitCode, VitprofError
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app.command()(latency.latency)
 app.command()(export.export)
 app.command()(models.models)
 app.add_typer(devices.app, name="devices")
+app.add_typer(cache.app, name="cache")
 app.command()(doctor.doctor)
 
 

@@ -3,51 +3,87 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from vitprof.cli import options
-from vitprof.records import Precision
+from vitprof.records import Exported, Precision
 
 
 def export(
     models: options.Models,
-    to: Annotated[str, typer.Option("--to", help="Formats, comma-separated: onnx.")] = "onnx",
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the files; made where missing.")] = Path(),
+    to: Annotated[str, typer.Option("--to", help="Formats, comma-separated: onnx, pt2.")] = "onnx",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder for the files; made where missing.", show_default="."),
+    ] = None,
+    survey: Annotated[
+        bool, typer.Option("--survey", help="A table of what exports and what does not; files only with -o.")
+    ] = False,
     batch: options.Batch = 1,
     size: options.Size = None,
     precision: options.PrecisionOption = Precision.FP32,
     seed: options.Seed = 0,
     pretrained: options.Pretrained = False,
     no_reparam: options.NoReparam = False,
+    exporter: options.ExporterOption = None,
+    trust: options.Trust = False,
     json: options.JsonFile = None,
+    md: Annotated[
+        Path | None, typer.Option("--md", help="Write the table as markdown to FILE.", show_default=False)
+    ] = None,
 ) -> int:
     """Export models and check that each artifact still computes the same thing."""
     from vitprof import pipeline
-    from vitprof.errors import worst
+    from vitprof.errors import ExitCode, worst
     from vitprof.places import places
     from vitprof.report.progress import progress_for
     from vitprof.rows import parity_exit_code
 
-    options.check_writable(json)
+    options.check_writable(json, md)
     like = options.model_like(
-        batch=batch, size=size, precision=precision, seed=seed, pretrained=pretrained, no_reparam=no_reparam
+        batch=batch,
+        size=size,
+        precision=precision,
+        seed=seed,
+        pretrained=pretrained,
+        no_reparam=no_reparam,
+        exporter=exporter,
     )
+    folder = output if survey else output or Path()
     progress = progress_for(sys.stderr)
+    exports: list[Exported] = []
+    codes: set[ExitCode] = set()
     try:
-        exports = pipeline.export(tuple(models), options.names_from_list(to), output, like, places(), progress=progress)
+        formats = options.names_from_list(to)
+        for one in pipeline.export(models, formats, folder, like, places(), progress=progress, trust=trust):
+            exports.append(one)
+            codes |= {one.exit_code, parity_exit_code(one.parity)}
+    except KeyboardInterrupt:
+        # What was exported is worth its lines: a survey may have run for an hour.
+        codes.add(ExitCode.INTERRUPTED)
     finally:
         progress.close()
+    _show(exports, survey, json, md)
+    return int(worst(codes))
+
+
+def _show(exports: Sequence[Exported], survey: bool, json: Path | None, md: Path | None) -> None:
     if json:
         from vitprof.report.document import document_from_exports, json_text
 
         options.write_text(json, json_text(document_from_exports(exports)))
-    if not json or str(json) != "-":
-        from rich.console import Console
+    if md:
+        from vitprof.report.survey import survey_text
 
-        from vitprof.report.terminal import show_exports
+        options.write_text(md, survey_text(exports))
+    if any(str(file) == "-" for file in (json, md) if file):
+        return
+    from rich.console import Console
 
-        show_exports(exports, Console())
-    return int(worst({code for one in exports for code in (one.exit_code, parity_exit_code(one.parity))}))
+    from vitprof.report.terminal import show_exports, show_survey
+
+    (show_survey if survey else show_exports)(exports, Console())

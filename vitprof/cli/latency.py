@@ -42,6 +42,8 @@ def latency(
     seed: options.Seed = 0,
     pretrained: options.Pretrained = False,
     no_reparam: options.NoReparam = False,
+    exporter: options.ExporterOption = None,
+    trust: options.Trust = False,
     samples: Annotated[bool, typer.Option("--samples", help="Put the raw samples into the JSON.")] = False,
     json: options.JsonFile = None,
     csv: Annotated[Path | None, typer.Option("--csv", help="Write a CSV table to FILE.", show_default=False)] = None,
@@ -71,12 +73,19 @@ def latency(
             precision_goal_share=share_from_text(precision_goal) if precision_goal else None,
         ),
         like=options.model_like(
-            batch=batch, size=size, precision=precision, seed=seed, pretrained=pretrained, no_reparam=no_reparam
+            batch=batch,
+            size=size,
+            precision=precision,
+            seed=seed,
+            pretrained=pretrained,
+            no_reparam=no_reparam,
+            exporter=exporter,
         ),
         device=device,
         device_file=device_file,
         backends=options.names_from_list(backend),
         threads=threads,
+        trust=trust,
         timeouts=Timeouts(load_s=timeout_s, block_s=timeout_s),
     )
     progress = progress_for(sys.stderr)

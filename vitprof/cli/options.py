@@ -9,12 +9,15 @@ from typing import Annotated
 import typer
 
 from vitprof.errors import UsageError, VitprofError
-from vitprof.records import ModelSpec, Precision, Source
+from vitprof.records import Exporter, ModelSpec, Precision, Source
 from vitprof.units import size_from_text
 
 Models = Annotated[
     list[str],
-    typer.Argument(help="timm or torchvision:NAME, a glob of such names, or FILE.onnx", show_default=False),
+    typer.Argument(
+        help="timm or torchvision:NAME, a glob of such names, FILE.onnx, FILE.pt2, FILE.pt, FILE.py:FACTORY (runs it)",
+        show_default=False,
+    ),
 ]
 DeviceName = Annotated[str, typer.Option("--device", "--devices", help="A device profile: vitprof devices list.")]
 DeviceFile = Annotated[
@@ -32,8 +35,15 @@ Size = Annotated[
     typer.Option("--size", help="Input size H or HxW in pixels; default: the model's own.", show_default=False),
 ]
 PrecisionOption = Annotated[Precision, typer.Option("--precision", help="Of weights and activations.")]
+ExporterOption = Annotated[
+    Exporter | None,
+    typer.Option("--exporter", help="Way to ONNX; default: the proven one, the other as fallback.", show_default=False),
+]
 Threads = Annotated[
     int | None, typer.Option("--threads", help="Of one session; default: the device's.", show_default=False)
+]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Read a file that can run its maker's code: a pickle, a program of any kind.")
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Of weights, images and the order of cells.")]
 Pretrained = Annotated[
@@ -59,6 +69,7 @@ def model_like(
     seed: int = 0,
     pretrained: bool = False,
     no_reparam: bool = False,
+    exporter: Exporter | None = None,
 ) -> ModelSpec:
     """What was asked for beside the model's name, as a spec whose name is still empty."""
     check_at_least("--batch", batch, 1)
@@ -72,6 +83,7 @@ def model_like(
         seed=seed,
         pretrained=pretrained,
         reparam=not no_reparam,
+        exporter=exporter,
     )
 
 

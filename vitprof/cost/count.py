@@ -40,9 +40,11 @@ class _Tally:
 def count(module: torch.nn.Module, input_shape: tuple[int, ...]) -> Cost:
     """The cost of one image of `input_shape` ((N, C, H, W), N taken as 1); `macs` is None where nothing counts it."""
     params = sum(parameter.numel() for parameter in module.parameters())
-    shape = (1, *input_shape[1:])
-    # A forward that reads values, or makes tensors of its own, fails on meta; the CPU then runs it for real.
-    counted = _tried(module, shape, "meta") or _tried(module, shape, "cpu")
+    counted = None
+    # One image; a program that was made for another batch takes only that one.
+    for shape in dict.fromkeys(((1, *input_shape[1:]), input_shape)):
+        # A forward that reads values, or makes tensors of its own, fails on meta; the CPU then runs it for real.
+        counted = counted or _tried(module, shape, "meta") or _tried(module, shape, "cpu")
     macs, tally, uncounted = counted or (None, None, {})
     return Cost(
         params=params,
@@ -56,7 +58,9 @@ def count(module: torch.nn.Module, input_shape: tuple[int, ...]) -> Cost:
 
 def _tried(module: torch.nn.Module, shape: tuple[int, ...], device: str) -> tuple[int, _Tally, dict[str, int]] | None:
     try:
-        return _counted(_twin(module, device), shape, device)
+        macs, tally, uncounted = _counted(_twin(module, device), shape, device)
+        tally.activation_bytes //= shape[0]
+        return macs // shape[0], tally, uncounted
     except Exception:  # A forward is foreign code: it may raise anything.
         return None
 
@@ -83,7 +87,10 @@ def _counted(module: torch.nn.Module, shape: tuple[int, ...], device: str) -> tu
 def _twin(module: torch.nn.Module, device: str) -> torch.nn.Module:
     """A copy on `device` that leaves the module alone; on meta, without ever holding its weights twice."""
     memo: dict[int, Any] = {id(tensor): _emptied(tensor) for tensor in _tensors(module)} if device == "meta" else {}
-    twin = copy.deepcopy(module, memo).requires_grad_(False)
+    twin = copy.deepcopy(module, memo)
+    # One by one: TorchScript has no `requires_grad_` of its own.
+    for parameter in twin.parameters():
+        parameter.requires_grad_(False)
     for part in twin.modules():
         # timm chooses the fused form when a module is built; both forms compute the same.
         if hasattr(part, "fused_attn"):

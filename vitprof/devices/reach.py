@@ -5,6 +5,7 @@ This is the seam that a new transport joins: one line in `_TRANSPORTS`.
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping
@@ -68,6 +69,17 @@ def check_backend(name: str, device: Device) -> None:
         raise UsageError(
             f"{what} backend '{name}' for device '{device.name}'; it offers: {', '.join(offered)}",
             remedy=f"use --backend {offered[0]}" if offered else "choose another --device",
+            stage="backend",
+        )
+
+
+def check_installed(name: str, device: Device) -> None:
+    """`UnreachableError` where `device` is this machine and the runtime of backend `name` is not installed in it."""
+    entry = BACKENDS[name]
+    if device.transport == "local" and entry.requires and importlib.util.find_spec(entry.requires) is None:
+        raise UnreachableError(
+            f"backend '{name}' needs the package {entry.requires}, which is not installed",
+            remedy=entry.install,
             stage="backend",
         )
 

@@ -2,7 +2,8 @@
 
 A folder appears whole, by one rename, or not at all, so readers need no lock and two writers cannot mix: the first
 wins, and the other takes what is there. What a crash of the machine may still leave (right names, missing bytes) is
-found by the recorded sizes, and replaced.
+found by the recorded sizes, and replaced. That two processes do not do the same work is the matter of `locks`, what
+goes when the cache is full that of `eviction`.
 """
 
 from __future__ import annotations
@@ -11,34 +12,55 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import shutil
-import tempfile
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from vitprof.errors import VitprofError
-from vitprof.records import Artifact, Cost, ModelSpec, OpRow, Precision, Source
+from vitprof.export import eviction
+from vitprof.export.eviction import RECORD, folder_of
+from vitprof.export.staging import staging, unwritable
+from vitprof.places import places
+from vitprof.records import Artifact, Cost, Exporter, ModelSpec, OpRow, Precision, Source
+
+__all__ = [
+    "EXPORT_VERSION",
+    "RECORD",
+    "artifact_key",
+    "files_in",
+    "files_sha256",
+    "package_versions",
+    "publish",
+    "read",
+    "read_folder",
+    "staging",
+]
 
 # Raised when an export of the same model by the same packages comes out different; older artifacts are then not found.
-EXPORT_VERSION = 1
-RECORD = "record.json"
+EXPORT_VERSION = 2
 # What shapes an exported file. A .onnx source is copied as it is, so for it only its bytes count.
-_PACKAGES = ("timm", "torch", "torchvision", "onnx")
-# A staging folder this old was left by a process that was killed.
-_ABANDONED_S = 24 * 3600
+_PACKAGES = ("timm", "torch", "torchvision", "onnx", "onnxscript", "onnxruntime")
 
 
-def artifact_key(spec: ModelSpec, content_sha256: str | None = None) -> str:
+def artifact_key(spec: ModelSpec, format: str, content_sha256: str | None = None) -> str:
     """Sixty-four hex digits, equal where the artifact would be; `content_sha256` is that of a file source."""
     asked = dataclasses.asdict(spec)
     if content_sha256 is not None:
         # The same bytes in another place are the same model.
         asked = {key: value for key, value in asked.items() if key not in ("name", "path")}
-    versions = {} if content_sha256 is not None else package_versions()
-    whole = {"spec": asked, "content": content_sha256, "versions": versions, "export": EXPORT_VERSION}
+    versions = package_versions()
+    if spec.precision is Precision.FP32:
+        # It converts precisions; what is not converted need not be made again for a new version of it.
+        del versions["onnxruntime"]
+    is_copy = spec.source is Source.ONNX and spec.precision is Precision.FP32
+    whole = {
+        "spec": asked,
+        "format": format,
+        "content": content_sha256,
+        "versions": {} if is_copy else versions,
+        "export": EXPORT_VERSION,
+    }
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
@@ -53,9 +75,25 @@ def files_sha256(paths: list[Path]) -> str:
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
+def files_in(folder: Path) -> list[Path]:
+    """Every file under `folder`, in an order that does not change."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
 def read(cache_root: Path, key: str) -> Artifact | None:
-    """The artifact of `key`, where it is there and whole."""
-    folder = _folder(cache_root, key)
+    """The artifact of `key`, where it is there and whole; from now on the one that was used last."""
+    folder = folder_of(cache_root, key)
+    try:
+        artifact = read_folder(folder)
+    except OSError as error:
+        raise unwritable(cache_root, error) from error
+    if artifact is not None:
+        eviction.mark_used(folder)
+    return artifact
+
+
+def read_folder(folder: Path) -> Artifact | None:
+    """The artifact in `folder`, where it is whole. `OSError` where the folder cannot be read."""
     try:
         body = json.loads((folder / RECORD).read_text())
         if any((folder / name).stat().st_size != size for name, size in body["files"].items()):
@@ -64,51 +102,33 @@ def read(cache_root: Path, key: str) -> Artifact | None:
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         # Absent, cut off, or written by a version with other fields: made again, and then replaced.
         return None
-    except OSError as error:
-        raise _unwritable(cache_root, error) from error
-
-
-@contextlib.contextmanager
-def staging(cache_root: Path) -> Iterator[Path]:
-    """A new empty folder to make an artifact in; gone afterwards unless it was published.
-
-    An `OSError` inside, such as a full disk, becomes a `VitprofError` that names the cache.
-    """
-    try:
-        parent = cache_root / "staging"
-        parent.mkdir(parents=True, exist_ok=True)
-        _sweep(parent)
-        folder = Path(tempfile.mkdtemp(dir=parent))
-    except OSError as error:
-        raise _unwritable(cache_root, error) from error
-    try:
-        yield folder
-    except OSError as error:
-        raise _unwritable(cache_root, error) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def publish(cache_root: Path, key: str, staging_dir: Path, artifact: Artifact) -> Artifact:
     """Moves a complete staging folder into its place with its record; the artifact that is there in the end.
 
-    Where another writer was first, its artifact is the answer.
+    Where another writer was first, its artifact is the answer. What was not used for longest makes room for it.
     """
     try:
         _write_record(staging_dir, artifact)
-        return _moved(cache_root, key, staging_dir)
+        published = _moved(cache_root, key, staging_dir)
     except OSError as error:
-        raise _unwritable(cache_root, error) from error
+        raise unwritable(cache_root, error) from error
+    # A cache that is too large is no reason to lose what was just made.
+    with contextlib.suppress(VitprofError, OSError):
+        eviction.evict(cache_root, places().cache_cap_bytes, keep=[key])
+    return published
 
 
 def _moved(cache_root: Path, key: str, staging_dir: Path) -> Artifact:
-    target = _folder(cache_root, key)
+    target = folder_of(cache_root, key)
     target.parent.mkdir(parents=True, exist_ok=True)
     while True:
         present = read(cache_root, key)
         if present is not None:
             return present
-        _discard(target)
+        if target.exists():
+            _discard(cache_root, target)
         # Another writer may come between: then the rename fails on its folder, and the loop reads that one.
         with contextlib.suppress(FileExistsError, IsADirectoryError, NotADirectoryError):
             _rename(staging_dir, target)
@@ -123,21 +143,10 @@ def _rename(source: Path, target: Path) -> None:
         raise
 
 
-def _discard(broken: Path) -> None:
+def _discard(cache_root: Path, broken: Path) -> None:
     """Takes a damaged folder out of the way in one step, so that nobody finds it half deleted."""
-    with contextlib.suppress(FileNotFoundError):
-        aside = Path(tempfile.mkdtemp(dir=broken.parent, prefix=".broken-"))
-        try:
-            broken.rename(aside / "folder")
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
-
-
-def _sweep(parent: Path) -> None:
-    for left in parent.iterdir():
-        with contextlib.suppress(OSError):
-            if time.time() - left.stat().st_mtime > _ABANDONED_S:
-                shutil.rmtree(left, ignore_errors=True)
+    with staging(cache_root) as aside, contextlib.suppress(FileNotFoundError):
+        broken.rename(aside / broken.name)
 
 
 def _write_record(folder: Path, artifact: Artifact) -> None:
@@ -167,19 +176,18 @@ def _artifact_from_json(body: Mapping[str, Any], folder: Path) -> Artifact:
 
 
 def _spec_from_json(body: Mapping[str, Any]) -> ModelSpec:
-    size = None if body["size"] is None else (body["size"][0], body["size"][1])
-    return ModelSpec(
-        **{**body, "source": Source(body["source"]), "precision": Precision(body["precision"]), "size": size}
-    )
+    kinds = {
+        "source": Source(body["source"]),
+        "precision": Precision(body["precision"]),
+        "size": None if body["size"] is None else (body["size"][0], body["size"][1]),
+        "exporter": None if body["exporter"] is None else Exporter(body["exporter"]),
+    }
+    return ModelSpec(**{**body, **kinds})
 
 
 def _cost_from_json(body: Mapping[str, Any]) -> Cost:
     rows = tuple(OpRow(**{**row, "shape_out": tuple(row["shape_out"])}) for row in body["rows"])
     return Cost(**{**body, "rows": rows})
-
-
-def _folder(cache_root: Path, key: str) -> Path:
-    return cache_root / "artifacts" / key[:2] / key
 
 
 def _sha256(path: Path) -> str:
@@ -192,11 +200,3 @@ def _version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return "not installed"
-
-
-def _unwritable(cache_root: Path, error: OSError) -> VitprofError:
-    return VitprofError(
-        f"the cache {cache_root} cannot be used: {error}",
-        remedy="set VITPROF_CACHE_DIR to a writable folder with free space",
-        stage="export",
-    )

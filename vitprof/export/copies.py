@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from vitprof.errors import VitprofError
-from vitprof.records import Artifact, Source
+from vitprof.export.cache import files_in
+from vitprof.records import Artifact, Precision, Source
 
 # What a file name may hold: a model's name comes from outside.
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
@@ -24,33 +27,63 @@ def make_folder(folder: Path) -> None:
 
 
 def copy_artifact(artifact: Artifact, folder: Path) -> Path:
-    """The path of the copy in `folder`: `<model>.onnx`, and for a given file its own name, external data beside it."""
-    if artifact.spec.source is Source.ONNX:
-        files = sorted(path for path in artifact.path.parent.rglob("*") if path.is_file())
-        names = [str(path.relative_to(artifact.path.parent)) for path in files]
-    else:
-        files, names = [artifact.path], [file_name(artifact)]
+    """The path of the copy in `folder`: `<model>.onnx`, weights beside it as `<model>.onnx.data`.
+
+    A given .onnx file, unless converted, keeps its own name and those of the files beside it.
+    """
+    keeps_names = artifact.spec.source is Source.ONNX and not artifact.fixups
+    own, name = artifact.path.name, artifact.path.name if keeps_names else file_name(artifact)
+    beside = [path for path in files_in(artifact.path.parent) if path != artifact.path]
     try:
-        for source, name in zip(files, names, strict=True):
-            _copy(source, folder / name)
+        for path in beside:
+            relative = str(path.relative_to(artifact.path.parent))
+            _copy(path, folder / (relative if keeps_names else relative.replace(own, name)))
+        if beside and not keeps_names:
+            _copy_renamed(artifact.path, folder / name, own, name)
+        else:
+            _copy(artifact.path, folder / name)
     except OSError as error:
         raise _unwritable(folder, error) from error
-    return folder / (artifact.path.name if artifact.spec.source is Source.ONNX else names[0])
+    return folder / name
 
 
 def file_name(artifact: Artifact) -> str:
-    """`resnet50.onnx`, `torchvision-resnet50.onnx`: nothing of a name leads out of the folder."""
-    prefix = "" if artifact.spec.source is Source.TIMM else f"{artifact.spec.source.value}-"
-    stem = _UNSAFE.sub("-", artifact.spec.name).strip(".-") or "model"
-    return f"{prefix}{stem}.{artifact.format}"
+    """`resnet50.onnx`, `torchvision-resnet50-fp16.onnx`: nothing of a name leads out of the folder."""
+    spec = artifact.spec
+    prefix = f"{spec.source.value}-" if spec.source is Source.TORCHVISION else ""
+    # Of a file its own name, of a factory both.
+    name = spec.name if spec.path is None else "-".join(filter(None, (Path(spec.path).stem, spec.factory)))
+    stem = _UNSAFE.sub("-", name).strip(".-") or "model"
+    suffix = "" if spec.precision is Precision.FP32 else f"-{spec.precision.value}"
+    return f"{prefix}{stem}{suffix}.{artifact.format}"
+
+
+def _copy_renamed(source: Path, target: Path, own: str, name: str) -> None:
+    """An ONNX file whose weights lie beside it names them: the copy names the copied ones."""
+    import onnx
+
+    model = onnx.load(str(source), load_external_data=False)
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = entry.value.replace(own, name)
+    with _replacing(target) as path:
+        path.write_bytes(model.SerializeToString())
 
 
 def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
+    with _replacing(target) as path:
+        shutil.copyfile(source, path)
+
+
+@contextlib.contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
+    """A file beside `target` that takes its place once it is written."""
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=".vitprof-")
     os.close(handle)
     try:
-        shutil.copyfile(source, name)
+        yield Path(name)
         Path(name).replace(target)
     finally:
         Path(name).unlink(missing_ok=True)

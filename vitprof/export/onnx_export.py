@@ -1,74 +1,146 @@
-"""A module to an ONNX file with static shapes, by torch's TorchScript exporter.
+"""A module to an ONNX file, by either of torch's two exporters.
 
-TorchScript and not dynamo for now: docs/decisions/0006.
+Its own file because both are needed: each fails on models that the other takes (docs/decisions/0011). The default goes
+first, the other one stands in for it, and what happened is told in the fix-ups.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import sys
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitprof.errors import VitprofError
-from vitprof.export.outputs import flat_tensors
+from vitprof.errors import VitprofError, first_line
+from vitprof.export.quiet import silenced
+from vitprof.records import Exporter
+from vitprof.runner.tensors import flat_tensors
 
 if TYPE_CHECKING:
     import torch
 
-# The newest that the TorchScript exporter was tried with on all surveyed models; every runtime here reads it.
-OPSET = 17
 INPUT_NAME = "image"
-EXPORTER = "torch.onnx.export (TorchScript)"
+BATCH_NAME = "batch"
+# The newest that each exporter was tried with on all surveyed models; every runtime here reads both.
+OPSETS = {Exporter.TORCHSCRIPT: 17, Exporter.DYNAMO: 20}
+TITLES = {Exporter.TORCHSCRIPT: "torch.onnx.export (TorchScript)", Exporter.DYNAMO: "torch.onnx.export (dynamo)"}
+# By evidence over forty models: docs/decisions/0011.
+DEFAULT_ORDER = (Exporter.TORCHSCRIPT, Exporter.DYNAMO)
 # A protobuf message, so an ONNX file in one piece, ends at 2 GiB; the rest of the graph takes some of it.
 MAX_WEIGHT_BYTES = 2**31 - 2**26
 
 
 @dataclass(frozen=True)
 class OnnxExport:
-    """Facts of a finished export."""
+    """Facts of a finished export. `fixups`: what had to be done so that it came about."""
 
     opset: int
     exporter: str
     input_name: str
+    fixups: tuple[str, ...] = ()
 
 
-def export_onnx(module: torch.nn.Module, input_shape: tuple[int, ...], path: Path) -> OnnxExport:
-    """Writes `module` for fp32 images of `input_shape` to `path`.
+def export_onnx(
+    module: torch.nn.Module,
+    input_shape: tuple[int, ...],
+    path: Path,
+    exporter: Exporter | None = None,
+    *,
+    any_batch: bool = False,
+) -> OnnxExport:
+    """Writes `module` for fp32 images of `input_shape` to `path`, weights over 2 GB into `<path>.data` beside it.
 
-    `VitprofError` (stage "export") where the exporter cannot; `OSError` where the file cannot be written.
+    With `any_batch` the file leaves the number of images free, under the name "batch". `VitprofError` (stage
+    "export") where no exporter can; `OSError` where the file cannot be written.
     """
+    troubles: list[str] = []
+    for one in [exporter] if exporter else _order(module):
+        for unfuse in (False, True):
+            if unfuse and not _has_fused_attention(module):
+                continue
+            try:
+                with _attention_apart(module) if unfuse else contextlib.nullcontext():
+                    _write(one, module, input_shape, path, any_batch)
+            except OSError:
+                # The disk, not the model: whoever owns the folder says so.
+                raise
+            except Exception as error:  # The exporter runs the model's own code and raises whatever that does.
+                troubles.append(f"{one.value} exporter failed{' with attention apart' * unfuse}: {_cause_of(error)}")
+                continue
+            apart = ("attention exported in its parts",) if unfuse else ()
+            return OnnxExport(OPSETS[one], TITLES[one], INPUT_NAME, (*troubles, *apart))
+    raise VitprofError(
+        f"the model does not export to ONNX: {'; '.join(troubles)}",
+        remedy="leave out --exporter: the other one may take it"
+        if exporter
+        else "report the model with the output of vitprof doctor, or give an .onnx file made another way",
+        stage="export",
+    )
+
+
+def _cause_of(error: BaseException) -> str:
+    """What went wrong at the bottom: torch's own first line says which of its steps failed, in colours."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return first_line(error)
+
+
+def _order(module: torch.nn.Module) -> tuple[Exporter, ...]:
     import torch
 
-    _check_fits(module)
-    image = torch.zeros(input_shape)
-    try:
-        with _silenced(), _without_fast_attention(), torch.no_grad():
-            torch.onnx.export(
-                _flattening(module), (image,), path, input_names=[INPUT_NAME], opset_version=OPSET, dynamo=False
-            )
-    except OSError:
-        # The disk, not the model: whoever owns the folder says so.
-        raise
-    except Exception as error:  # The exporter runs the model's own code and raises whatever that does.
-        raise VitprofError(
-            f"the model does not export to ONNX: {_first_line(error)}",
-            remedy="report the model with the output of vitprof doctor, or give an .onnx file made another way",
-            stage="export",
-        ) from error
-    return OnnxExport(opset=OPSET, exporter=EXPORTER, input_name=INPUT_NAME)
+    if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
+        # torch.export takes no TorchScript.
+        return (Exporter.TORCHSCRIPT,)
+    if _weight_bytes(module) > MAX_WEIGHT_BYTES:
+        # The other one needs several times the weights in memory and writes one file a tensor.
+        return (Exporter.DYNAMO,)
+    return DEFAULT_ORDER
+
+
+def _write(
+    exporter: Exporter, module: torch.nn.Module, input_shape: tuple[int, ...], path: Path, any_batch: bool
+) -> None:
+    import torch
+
+    if exporter is Exporter.TORCHSCRIPT:
+        _check_fits(module)
+        options: dict[str, Any] = {
+            "dynamo": False,
+            "dynamic_axes": {INPUT_NAME: {0: BATCH_NAME}} if any_batch else None,
+        }
+    else:
+        batch = {INPUT_NAME: {0: torch.export.Dim(BATCH_NAME, max=2**16)}} if any_batch else None
+        is_large = _weight_bytes(module) > MAX_WEIGHT_BYTES
+        options = {"dynamo": True, "dynamic_shapes": batch, "external_data": is_large}
+    # torch.export takes a dimension of one for a constant.
+    shape = (max(2, input_shape[0]), *input_shape[1:]) if any_batch else input_shape
+    image = torch.zeros(shape)
+    with silenced(), _without_fast_attention(), torch.no_grad():
+        flat = _flattening(module)
+        if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
+            # The exporter cannot look into TorchScript from outside; what is traced already it takes as it is.
+            flat = torch.jit.trace(flat, image)
+        torch.onnx.export(
+            flat,
+            (image,),
+            path,
+            input_names=[INPUT_NAME],
+            opset_version=OPSETS[exporter],
+            **options,
+        )
+
+
+def _weight_bytes(module: torch.nn.Module) -> int:
+    return sum(p.numel() * p.element_size() for p in module.parameters())
 
 
 def _check_fits(module: torch.nn.Module) -> None:
-    weight_bytes = sum(p.numel() * p.element_size() for p in module.parameters())
+    weight_bytes = _weight_bytes(module)
     if weight_bytes > MAX_WEIGHT_BYTES:
         raise VitprofError(
-            f"the model's weights are {weight_bytes / 1e9:.1f} GB, and an ONNX file in one piece holds 2.1 GB",
-            remedy="give a smaller model, or an .onnx file with its weights in a file beside it",
+            f"the model's weights are {weight_bytes / 1e9:.1f} GB, and this exporter's one file holds 2.1 GB",
+            remedy="use --exporter dynamo",
             stage="export",
         )
 
@@ -88,27 +160,21 @@ def _flattening(module: torch.nn.Module) -> Any:
     return Flattening().eval()
 
 
-@contextlib.contextmanager
-def _silenced() -> Iterator[None]:
-    """Warnings and dumps are about the exporter, not about anything that the reader could mend.
+def _has_fused_attention(module: torch.nn.Module) -> bool:
+    return any(getattr(part, "fused_attn", False) for part in module.modules())
 
-    At the level of file descriptors: on a failure torch's C++ side prints the whole graph, thousands of lines.
-    """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    kept = [os.dup(descriptor) for descriptor in (1, 2)]
+
+@contextlib.contextmanager
+def _attention_apart(module: torch.nn.Module) -> Iterator[None]:
+    """timm's attention as products and a softmax: its fused call takes only four axes in ONNX (Hiera has five)."""
+    fused = [part for part in module.modules() if getattr(part, "fused_attn", False)]
+    for part in fused:
+        part.fused_attn = False
     try:
-        with Path(os.devnull).open("wb") as nowhere, warnings.catch_warnings():
-            for descriptor in (1, 2):
-                os.dup2(nowhere.fileno(), descriptor)
-            warnings.simplefilter("ignore")
-            yield
+        yield
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for descriptor, copy in zip((1, 2), kept, strict=True):
-            os.dup2(copy, descriptor)
-            os.close(copy)
+        for part in fused:
+            part.fused_attn = True
 
 
 @contextlib.contextmanager
@@ -122,8 +188,3 @@ def _without_fast_attention() -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

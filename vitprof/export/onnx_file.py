@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from vitprof.errors import UsageError, VitprofError
-from vitprof.records import Cost
+from vitprof.records import Cost, Precision
 
 # What a file with weights outside itself must contain: the key under which ONNX names such a file.
 EXTERNAL_MARK = b"location"
 _CHUNK_BYTES = 1 << 20
+# Any of these makes a graph an int8 one: QDQ form, operator form, dynamic quantisation.
+_INT8_OPS = frozenset({"QuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"})
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class OnnxFile:
     input_name: str
     input_shape: tuple[int, int, int, int]
     input_dtype: str
+    precision: Precision
     opset: int
     producer: str
     cost: Cost
@@ -47,10 +50,21 @@ def read_onnx(path: Path, batch: int, size: tuple[int, int] | None) -> OnnxFile:
         input_name=name,
         input_shape=_filled(dims, batch, size, path),
         input_dtype=dtype,
+        precision=_precision(model.graph),
         opset=max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0),
         producer=f"{model.producer_name} {model.producer_version}".strip() or "not named in the file",
         cost=Cost(params, macs=None, weight_bytes=weight_bytes, activation_bytes=None, ops=len(model.graph.node)),
     )
+
+
+def _precision(graph: Any) -> Precision:
+    """What most of the weights are kept in; a graph with quantised products counts as int8."""
+    from onnx import TensorProto
+
+    if any(node.op_type in _INT8_OPS for node in graph.node):
+        return Precision.INT8
+    values = {kind: sum(math.prod(t.dims) for t in graph.initializer if t.data_type == kind) for kind in _float_types()}
+    return Precision.FP16 if max(values, key=lambda kind: values[kind]) == TensorProto.FLOAT16 else Precision.FP32
 
 
 def external_files(path: Path) -> tuple[str, ...]:

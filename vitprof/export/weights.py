@@ -33,8 +33,25 @@ class Weight:
 
 def reached_weights(module: torch.nn.Module, image: torch.Tensor) -> tuple[Weight, ...]:
     """The weights with two axes or more of the submodules that a forward of `image` calls, equal ones once."""
+    found: dict[bytes, Weight] = {}
+    for name, weight in _used_weights(module, image):
+        if weight.ndim >= 2 and weight.numel() >= MIN_VALUES:
+            # By content: the exporter stores equal weights (ConViT's identities) once, as it does shared ones.
+            content = hashlib.sha256(weight.numpy(force=True).tobytes()).digest()
+            found.setdefault(content, Weight(name, weight.numel()))
+    return tuple(found.values())
+
+
+def _used_weights(module: torch.nn.Module, image: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
     import torch
 
+    if isinstance(module, torch.fx.GraphModule):
+        # A program calls no submodules; its graph names what it reads.
+        read = {node.target for node in module.graph.nodes if node.op == "get_attr" and node.users}
+        return [(n.removesuffix(".weight"), weight) for n, weight in module.named_parameters() if n in read]
+    if isinstance(module, torch.jit.ScriptModule):
+        # Takes no hooks, and its code does not tell which weights are dead.
+        return []
     called: list[torch.nn.Module] = []
     # A hook must return nothing: anything else would take the place of the input.
     hooks = [part.register_forward_pre_hook(lambda m, _: called.append(m)) for part in module.modules()]
@@ -45,14 +62,8 @@ def reached_weights(module: torch.nn.Module, image: torch.Tensor) -> tuple[Weigh
         for hook in hooks:
             hook.remove()
     names = {part: name for name, part in module.named_modules()}
-    found: dict[bytes, Weight] = {}
-    for part in called:
-        weight = part._parameters.get("weight")
-        if weight is not None and weight.ndim >= 2 and weight.numel() >= MIN_VALUES:
-            # By content: the exporter stores equal weights (ConViT's identities) once, as it does shared ones.
-            content = hashlib.sha256(weight.numpy(force=True).tobytes()).digest()
-            found.setdefault(content, Weight(names[part], weight.numel()))
-    return tuple(found.values())
+    weights = ((names[part], part._parameters.get("weight")) for part in called)
+    return [(name, weight) for name, weight in weights if weight is not None]
 
 
 def folded_weights(weights: tuple[Weight, ...], path: Path) -> tuple[Weight, ...]:

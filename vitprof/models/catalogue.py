@@ -21,14 +21,13 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from vitprof.errors import UnreachableError, UsageError, VitprofError
+from vitprof.models.files import is_path, spec_from_path
 from vitprof.records import ModelSpec, Source
 
 # Raised when the fields of the file change: an older file is then built anew.
 CATALOGUE_VERSION = 1
 # As many near misses as fit one line of a terminal.
 NEAREST = 5
-# A model file that a later version will take; each has a way to ONNX today.
-_NOT_YET = (".pt2", ".pt", ".pth")
 
 _GLOB_MARKS = "*?["
 
@@ -80,7 +79,7 @@ def matching(pattern: str, known: Catalogue) -> tuple[tuple[str, str], ...]:
 def expand(texts: Iterable[str], names: Callable[[], Catalogue]) -> tuple[ModelSpec, ...]:
     """One spec for every model that `texts` name, each once; a glob gives its models in natural order.
 
-    `names` is called only where a text is a name: a path to an `.onnx` file needs no catalogue.
+    `names` is called only where a text is a name: a path needs no catalogue.
     """
     found = (spec for text in texts for spec in find(text, names))
     return tuple(dict.fromkeys(found))
@@ -88,12 +87,13 @@ def expand(texts: Iterable[str], names: Callable[[], Catalogue]) -> tuple[ModelS
 
 def find(text: str, names: Callable[[], Catalogue]) -> tuple[ModelSpec, ...]:
     """The models of one text: several for a glob. `UsageError` where there is none."""
-    if _is_path(text):
-        return (_spec_from_path(text),)
+    if is_path(text):
+        return (spec_from_path(text),)
     prefix, _, name = text.rpartition(":")
     if prefix not in ("", "timm", "torchvision"):
         raise UsageError(
-            f"'{prefix}' is not a source of models", remedy="write NAME, timm:NAME, torchvision:NAME or FILE.onnx"
+            f"'{prefix}' is not a source of models",
+            remedy="write NAME, timm:NAME, torchvision:NAME, or a file: net.py:factory, net.pt2, net.pt, net.onnx",
         )
     source = Source.TORCHVISION if prefix == "torchvision" else Source.TIMM
     known = names()
@@ -112,23 +112,6 @@ def find(text: str, names: Callable[[], Catalogue]) -> tuple[ModelSpec, ...]:
 def natural_key(name: str) -> tuple[tuple[int, str], ...]:
     """Sorts `b2` before `b15`: the digits in a name as numbers."""
     return tuple((int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name))
-
-
-def _is_path(text: str) -> bool:
-    file = text.rpartition(".py:")[0] + ".py" if ".py:" in text else text
-    return file.lower().endswith((".onnx", ".py", *_NOT_YET))
-
-
-def _spec_from_path(text: str) -> ModelSpec:
-    if not text.lower().endswith(".onnx"):
-        raise UsageError(
-            f"{text}: this version of vitprof reads models from timm, torchvision and .onnx files only",
-            remedy="export it to ONNX with torch.onnx.export and give the .onnx file",
-        )
-    path = Path(text).expanduser()
-    if not path.is_file():
-        raise UsageError(f"{text}: there is no such file", remedy="give the path of an existing .onnx file")
-    return ModelSpec(name=text, source=Source.ONNX, path=str(path.resolve()))
 
 
 def _names_like(pattern: str, sizes: Mapping[str, Size]) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from vitprof.models.catalogue import Catalogue, Size
-from vitprof.models.torchvision_compat import import_timm, import_torchvision
+from vitprof.runner.torchvision_compat import import_timm, import_torchvision
 
 
 def build_catalogue() -> Catalogue:

@@ -1,30 +1,29 @@
 """A ModelSpec to the torch module that stands for it: seeded, in inference form, nothing in it that folds away.
 
-Its own file because it is the only one that runs timm's and torchvision's builders.
+Its own file because this is the same for every source; how a source makes its module stands in one file each.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import urllib.error
-import urllib.request
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from vitprof.errors import UsageError, VitprofError
-from vitprof.models.listing import torchvision_size
+from vitprof.errors import UsageError, VitprofError, first_line
+from vitprof.models.built import Built, size_error, without_gradients
+from vitprof.models.calibrate import calibrate_batch_norms
+from vitprof.models.dependencies import content_sha256
 from vitprof.models.redraw import redraw_constant_parameters
-from vitprof.models.torchvision_compat import import_timm, import_torchvision
 from vitprof.records import ModelSpec, Source
+from vitprof.runner.torchvision_compat import import_timm, import_torchvision
 
 if TYPE_CHECKING:
     import torch
 
-# Long enough for a slow line to answer one request, short enough to wait for: timm's own retries take 46 s to give up.
-PROBE_TIMEOUT_S = 5.0
+# Their modules are built here, as timm builds its own: from random weights, with blocks that may want fusing.
+_BUILT_HERE = (Source.TIMM, Source.PYTHON)
 
 
 @dataclass(frozen=True)
@@ -36,128 +35,82 @@ class Loaded:
     input_shape: tuple[int, int, int, int]
     fixups: tuple[str, ...]
     versions: dict[str, str]
+    # How the runner builds the module again; None for what it can only load.
+    recipe: Mapping[str, object] | None = None
+    # Of a file source: the files that made the module (.py only), and the hash of what was read.
+    source_files: tuple[Path, ...] = ()
+    content_sha256: str | None = None
 
 
-def load(spec: ModelSpec) -> Loaded:
-    """The module of a timm or torchvision name.
+def load(spec: ModelSpec, trust: bool = False) -> Loaded:
+    """The module of a name or file (all but .onnx). `trust`: a file that can run code of its maker may be read.
 
-    `UsageError` where the model cannot take `spec.size`; `VitprofError` where it cannot be built.
+    `UsageError` where the model cannot take `spec.size` or `spec.batch`, or its file would need `trust`;
+    `VitprofError` where it cannot be built.
     """
     import torch
 
+    if spec.pretrained and spec.path is not None:
+        raise UsageError(
+            f"--pretrained: {spec.name} is a file, which has its own weights",
+            remedy="leave out --pretrained",
+            stage="model",
+        )
     torch.manual_seed(spec.seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        module, own = _created(spec)
-    module = module.eval().requires_grad_(False)
-    fixups = [] if spec.pretrained else _redrawn(module, spec.seed)
-    if spec.reparam and spec.source is Source.TIMM:
+        built, sha256 = _built(spec, trust)
+    module = without_gradients(built.module)
+    if not built.is_finished:
+        module.eval()
+    fixups = [*built.fixups]
+    if not (spec.pretrained or built.is_finished):
+        fixups += _redrawn(module, spec.seed)
+        fixups += _calibrated(module, (built.own[0], *(spec.size or built.own[1:])), spec.seed)
+    if spec.reparam and spec.source in _BUILT_HERE:
         module, fused = _reparameterised(module, spec)
         fixups += fused
-    height, width = spec.size or own[1:]
-    if (height, width) != own[1:]:
-        _check_size(module, spec, own, (1, own[0], height, width))
-    return Loaded(module, (spec.batch, own[0], height, width), tuple(fixups), _versions(spec.source))
+    height, width = spec.size or built.own[1:]
+    shape = (spec.batch, built.own[0], height, width)
+    if shape[2:] != built.own[1:]:
+        _check_size(module, spec, built, shape)
+    may_fuse = spec.reparam and spec.source in _BUILT_HERE
+    recipe = {**built.recipe, "seed": spec.seed, "fuse": may_fuse} if built.recipe else None
+    return Loaded(module, shape, tuple(fixups), _versions(spec.source), recipe, built.source_files, sha256)
 
 
-def _created(spec: ModelSpec) -> tuple[torch.nn.Module, tuple[int, int, int]]:
+def _built(spec: ModelSpec, trust: bool) -> tuple[Built, str | None]:
+    """The module, and the hash of the files that it was made from."""
+    from vitprof.models.factories import from_factory
+    from vitprof.models.libraries import from_timm, from_torchvision
+    from vitprof.models.programs import from_program
+    from vitprof.models.scripts import from_script
+
     if spec.source is Source.TIMM:
-        own = _timm_size(spec.name)
-        create = import_timm().create_model
-        size_options: tuple[dict[str, Any], ...] = ({"img_size": spec.size}, {})
-    elif spec.source is Source.TORCHVISION:
-        own = torchvision_size(spec.name)
-        create = _create_torchvision
-        # The vision transformers take the one, MaxViT the other.
-        size_options = ({"image_size": spec.size and spec.size[0]}, {"input_size": spec.size}, {})
-    else:
-        raise ValueError(f"{spec.source} has no module")
-    options = size_options if spec.size not in (None, own[1:]) else ({},)
-    with _weights_only(), _offline_if_unreachable(spec):
-        return _built(lambda **kept: create(spec.name, pretrained=spec.pretrained, **kept), options, spec, own), own
+        return from_timm(spec), None
+    if spec.source is Source.TORCHVISION:
+        return from_torchvision(spec), None
+    if spec.source is Source.PYTHON:
+        built = from_factory(spec)
+        return built, content_sha256(built.source_files)
+    if spec.path is None or spec.source is Source.ONNX:
+        raise ValueError(f"{spec.name}: {spec.source} has no module")
+    # Before it is read: a file that is replaced meanwhile must not be kept under the new one's hash.
+    sha256 = content_sha256((Path(spec.path),))
+    make = from_program if spec.source is Source.PT2 else from_script
+    return make(spec, trust), sha256
 
 
-def _timm_size(name: str) -> tuple[int, int, int]:
-    try:
-        size = import_timm().get_pretrained_cfg_value(name, "input_size")
-    except RuntimeError as error:
-        # A tag after the dot that the model does not have; the catalogue knows only those with weights of their own.
-        raise UsageError(
-            f"there is no timm model '{name}': {error}", remedy=f"give {name.partition('.')[0]}", stage="model"
-        ) from error
-    if size is None:
-        raise UsageError(f"there is no timm model '{name}'", remedy="vitprof models '*' lists names", stage="model")
-    return (int(size[0]), int(size[1]), int(size[2]))
-
-
-def _create_torchvision(name: str, *, pretrained: bool, **options: Any) -> torch.nn.Module:
-    models = import_torchvision().models
-    # Segmentation models fetch a backbone's weights unless told not to; the others do not know the option.
-    if name in models.list_models(module=models.segmentation):
-        options["weights_backbone"] = None
-    created: torch.nn.Module = models.get_model(name, weights="DEFAULT" if pretrained else None, **options)
-    return created
-
-
-def _built(
-    create: Callable[..., torch.nn.Module],
-    options: tuple[dict[str, Any], ...],
-    spec: ModelSpec,
-    own: tuple[int, int, int],
-) -> torch.nn.Module:
-    """Tries the options in turn: a builder that does not know one says so with a TypeError."""
-    for kept in options:
-        try:
-            return create(**kept)
-        except TypeError as error:
-            if not kept or "unexpected keyword" not in str(error):
-                raise _creation_error(error, spec, own, bool(kept)) from error
-        except Exception as error:  # A builder is foreign code: it may raise anything.
-            raise _creation_error(error, spec, own, bool(kept)) from error
-    raise AssertionError("the last of the options is none at all")
-
-
-def _creation_error(error: Exception, spec: ModelSpec, own: tuple[int, int, int], has_size: bool) -> VitprofError:
-    if spec.pretrained:
-        return VitprofError(
-            f"no pretrained weights for {spec.name}: {_first_line(error)}",
-            remedy="leave out --pretrained (the speed does not depend on the weights' values), "
-            "or fetch them first on a machine with a network",
-            stage="model",
-        )
-    if has_size:
-        return _size_error(error, spec, own)
-    return VitprofError(
-        f"{spec.name} cannot be built: {_first_line(error)}",
-        remedy="give another model (vitprof models '*'), or report this with the output of vitprof doctor",
-        stage="model",
-    )
-
-
-def _size_error(error: Exception, spec: ModelSpec, own: tuple[int, int, int]) -> UsageError:
-    asked = text_from_size(spec.size or own[1:])
-    return UsageError(
-        f"{spec.name} cannot take the size {asked}; its own is {text_from_size(own[1:])} ({_first_line(error)})",
-        remedy=f"--size {text_from_size(own[1:])}",
-        stage="model",
-    )
-
-
-def text_from_size(size: tuple[int, int]) -> str:
-    """`224` or `256x192`, as `--size` reads it."""
-    return str(size[0]) if size[0] == size[1] else f"{size[0]}x{size[1]}"
-
-
-def _check_size(
-    module: torch.nn.Module, spec: ModelSpec, own: tuple[int, int, int], shape: tuple[int, int, int, int]
-) -> None:
+def _check_size(module: torch.nn.Module, spec: ModelSpec, built: Built, shape: tuple[int, int, int, int]) -> None:
     import torch
 
+    # A program may be made for one batch; any other module is quicker with one image.
+    batch = shape[0] if built.is_finished else 1
     try:
         with torch.inference_mode():
-            module(torch.zeros(shape))
+            module(torch.zeros(batch, *shape[1:]))
     except Exception as error:  # A forward is foreign code: asserts, shape errors, index errors all mean the size.
-        raise _size_error(error, spec, own) from error
+        raise size_error(error, spec, built.own) from error
 
 
 def _redrawn(module: torch.nn.Module, seed: int) -> list[str]:
@@ -165,73 +118,35 @@ def _redrawn(module: torch.nn.Module, seed: int) -> list[str]:
     return [f"drew {tensors} constant-valued tensors ({values:,} values) anew"] if tensors else []
 
 
+def _calibrated(module: torch.nn.Module, image_shape: tuple[int, int, int], seed: int) -> list[str]:
+    norms = calibrate_batch_norms(module, image_shape, seed)
+    return [f"set the statistics of {norms} batch norms from random images"] if norms else []
+
+
 def _reparameterised(module: torch.nn.Module, spec: ModelSpec) -> tuple[torch.nn.Module, list[str]]:
     import_timm()
     from timm.utils import reparameterize_model
 
+    before = set(module.state_dict())
     try:
-        fused: torch.nn.Module = reparameterize_model(module)
+        # In place: not every module of a user's own can be copied.
+        fused: torch.nn.Module = reparameterize_model(module, inplace=True)
     except Exception as error:  # Each family fuses with code of its own.
         raise VitprofError(
-            f"{spec.name} cannot be fused for inference: {_first_line(error)}",
+            f"{spec.name} cannot be fused for inference: {first_line(error)}",
             remedy="--no-reparam measures it as built",
             stage="model",
         ) from error
-    if fused.state_dict().keys() == module.state_dict().keys():
-        return module, []
-    return fused.eval().requires_grad_(False), ["fused re-parameterisable blocks for inference"]
-
-
-@contextlib.contextmanager
-def _weights_only() -> Iterator[None]:
-    """torchvision reads its files with a plain unpickle, which runs whatever is in them; this forbids that."""
-    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
-    before = os.environ.get(name)
-    os.environ[name] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
-
-
-@contextlib.contextmanager
-def _offline_if_unreachable(spec: ModelSpec) -> Iterator[None]:
-    """Cached weights only, where the hub does not answer: the hub's client would retry for most of a minute."""
-    if not (spec.pretrained and spec.source is Source.TIMM):
-        yield
-        return
-    from huggingface_hub import constants
-
-    before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = before or not _answers(constants.ENDPOINT)
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
-
-
-def _answers(url: str) -> bool:
-    try:
-        request = urllib.request.Request(url, method="HEAD")  # noqa: S310 (the hub's own address)
-        urllib.request.urlopen(request, timeout=PROBE_TIMEOUT_S).close()  # noqa: S310
-    except urllib.error.HTTPError:
-        # Any answer is an answer.
-        return True
-    except OSError:
-        return False
-    return True
+    if set(fused.state_dict()) == before:
+        return fused, []
+    return without_gradients(fused.eval()), ["fused re-parameterisable blocks for inference"]
 
 
 def _versions(source: Source) -> dict[str, str]:
     import torch
 
-    library = import_timm() if source is Source.TIMM else import_torchvision()
-    return {"torch": str(torch.__version__), source.value: str(library.__version__)}
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+    versions = {"torch": str(torch.__version__)}
+    if source in (Source.TIMM, Source.TORCHVISION):
+        library = import_timm() if source is Source.TIMM else import_torchvision()
+        versions[source.value] = str(library.__version__)
+    return versions

@@ -95,17 +95,19 @@ def _export_row(one: Exported) -> ArtifactRow:
             outcome="failed",
             failure=_failure(failure),
             parity=None,
+            exporter=None,
             fixups=(),
             seconds=None,
         )
     return ArtifactRow(
         model=model,
         format=one.format,
-        path=encodable(str(one.path)),
+        path=None if one.path is None else encodable(str(one.path)),
         bytes=artifact.bytes,
         sha256=artifact.sha256,
         outcome="ok",
         parity=_given(one.parity, _parity),
+        exporter=encodable(artifact.exporter),
         fixups=_texts(artifact.fixups),
         seconds=_rounded(artifact.seconds),
     )
@@ -244,7 +246,11 @@ def _parity(parity: Parity) -> ParityPart:
 
 def _artifact(artifact: Artifact) -> ArtifactPart:
     return ArtifactPart(
-        format=artifact.format, sha256=artifact.sha256, bytes=artifact.bytes, fixups=_texts(artifact.fixups)
+        format=artifact.format,
+        sha256=artifact.sha256,
+        bytes=artifact.bytes,
+        exporter=encodable(artifact.exporter),
+        fixups=_texts(artifact.fixups),
     )
 
 

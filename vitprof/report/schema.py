@@ -83,6 +83,7 @@ class ArtifactPart(_Part):
     sha256: str
     bytes: int
     fixups: tuple[str, ...]
+    exporter: str
 
 
 class PlacementPart(_Part):
@@ -158,6 +159,7 @@ class ArtifactRow(_Part):
     parity: ParityPart | None
     fixups: tuple[str, ...]
     seconds: float | None
+    exporter: str | None
 
 
 class ArtifactDocument(_Part):
@@ -195,4 +197,37 @@ class ModelDocument(_Part):
     models: tuple[ModelRow, ...]
 
 
-Document = ResultDocument | ArtifactDocument | DeviceDocument | ModelDocument
+class CachePart(_Part):
+    """The cache as a whole; `bytes`: of all artifacts, a file that several of them share counted once."""
+
+    folder: str
+    bytes: int
+    cap_bytes: int
+
+
+class CachedRow(_Part):
+    """One folder of the cache. What only its record would say is `null` where that is damaged."""
+
+    model: str | None = None
+    source: str | None = None
+    size: tuple[int, int] | None = None
+    format: str | None = None
+    precision: str | None = None
+    # `null`: takes any number of images.
+    batch: int | None = None
+    bytes: int
+    sha256: str | None = None
+    last_used_at: str
+    in_use: bool
+    damaged: bool = False
+
+
+class CacheDocument(_Part):
+    """`cache list`."""
+
+    schema_version: int = 1
+    cache: CachePart
+    artifacts: tuple[CachedRow, ...]
+
+
+Document = ResultDocument | ArtifactDocument | DeviceDocument | ModelDocument | CacheDocument

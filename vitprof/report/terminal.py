@@ -8,18 +8,25 @@ error message is read as markup.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from vitprof.records import Device, Exported, Grade, Result
+from vitprof.records import Device, Exported, Grade, Result, Source
 from vitprof.report.block import Line, lines_of
 from vitprof.report.cell import is_broken
 from vitprof.report.notes import Note, broken_notes, failure_notes, parity_phrases, warning_notes
 from vitprof.report.outside import plain
+from vitprof.report.survey import HEADS, cells_of, counts_of
 from vitprof.report.table import Column, columns_of, references_of, shared_facts
 from vitprof.units import NOT_KNOWN, text_from_bytes, text_from_count
+
+if TYPE_CHECKING:
+    # At run time it would bring pydantic to commands that write no JSON.
+    from vitprof.report.schema import CacheDocument, CachedRow
 
 # Where the output is not a terminal it must not depend on one, and prose wider than this is hard to read anyway.
 _PROSE_WIDTH = 120
@@ -69,6 +76,14 @@ def show_exports(exports: Sequence[Exported], console: Console) -> None:
         console.print(line, soft_wrap=True)
 
 
+def show_survey(exports: Sequence[Exported], console: Console) -> None:
+    """Print a line for every model and format, then how many export with parity."""
+    if exports:
+        _show_columns(HEADS, [tuple(plain(cell) for cell in cells_of(one)) for one in exports], console)
+    for line in counts_of(exports):
+        console.print(Text(line), soft_wrap=True)
+
+
 def show_devices(devices: Sequence[Device], reachable: Mapping[str, bool], console: Console) -> None:
     """Print a line for every device: what it is, how it is reached, whether it can be measured on now."""
     rows = [
@@ -82,7 +97,42 @@ def show_devices(devices: Sequence[Device], reachable: Mapping[str, bool], conso
         )
         for device in devices
     ]
-    heads = ("device", "kind", "transport", "backends", "reachable", "chip")
+    _show_columns(("device", "kind", "transport", "backends", "reachable", "chip"), rows, console)
+
+
+def show_cache(document: CacheDocument, console: Console) -> None:
+    """Print a line for every artifact of the cache, the one used last first; then the total, the limit, the folder."""
+    rows = [_cached_cells(row) for row in document.artifacts]
+    if rows:
+        _show_columns(("model", "format", "precision", "batch", "size", "bytes", "last used", ""), rows, console)
+    cache = document.cache
+    count = f"{len(rows) or 'no'} artifact{'' if len(rows) == 1 else 's'}"
+    total = f"{text_from_bytes(cache.bytes)} of at most {text_from_bytes(cache.cap_bytes)}"
+    console.print(Text(_GAP.join((count, total, plain(cache.folder))), _QUIET), soft_wrap=True)
+
+
+def _cached_cells(row: CachedRow) -> tuple[str, ...]:
+    marks = ("in use" if row.in_use else "", "damaged" if row.damaged else "")
+    batch = NOT_KNOWN if row.damaged else str(row.batch or "any")
+    return (
+        NOT_KNOWN if row.model is None else plain(_spoken_name(row.model, row.source)),
+        row.format or NOT_KNOWN,
+        row.precision or NOT_KNOWN,
+        batch,
+        "x".join(map(str, row.size)) if row.size else NOT_KNOWN,
+        text_from_bytes(row.bytes),
+        # In the zone of whoever reads it; the JSON has it in UTC.
+        datetime.fromisoformat(row.last_used_at).astimezone().strftime("%Y-%m-%d %H:%M"),
+        ", ".join(mark for mark in marks if mark),
+    )
+
+
+def _spoken_name(model: str, source: str | None) -> str:
+    """What one types to name it."""
+    return f"{source}:{model}" if source == Source.TORCHVISION else model
+
+
+def _show_columns(heads: Sequence[str], rows: Sequence[Sequence[str]], console: Console) -> None:
     widths = [max(cell_len(row[index]) for row in (heads, *rows)) for index in range(len(heads))]
     for row in (heads, *rows):
         line = _GAP.join(cell + " " * (size - cell_len(cell)) for cell, size in zip(row, widths, strict=True)).rstrip()

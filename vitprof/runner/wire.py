@@ -35,6 +35,10 @@ class Plan:
     input_shape: Tuple[int, ...] = ()
     input_dtype: str = "float32"
     input_count: int = 1
+    # The dimension that the file leaves free for the number of images: fixed to this batch when it is loaded.
+    symbolic_batch: Optional[str] = None
+    # What was asked for: a runtime must not compute in less (OpenVINO's own choice on some processors is bf16).
+    precision: str = "fp32"
     threads: int = 1
     # A block: consecutive calls of at least this long, and at least `min_calls` counted ones.
     block_ns: int = 50_000_000

@@ -43,10 +43,17 @@ class Backend:
     # Import name of the runtime and what to type where it is missing.
     requires: Optional[str]
     install: str
+    # Comes with an extra of the package, so that its absence is no fault.
+    is_extra: bool = False
 
 
 BACKENDS: Mapping[str, Backend] = {
     "ort": Backend("vitprof.runner.backends.ort", "onnx", "onnxruntime", "pip install onnxruntime"),
+    "torch": Backend("vitprof.runner.backends.torch", "module", "torch", "pip install torch"),
+    "compile": Backend("vitprof.runner.backends.compile", "module", "torch", "pip install torch"),
+    "openvino": Backend(
+        "vitprof.runner.backends.openvino", "onnx", "openvino", "pip install 'vitprof[openvino]'", is_extra=True
+    ),
     "fake": Backend("vitprof.runner.backends.fake", None, None, ""),
 }
 

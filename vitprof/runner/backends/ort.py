@@ -7,10 +7,10 @@ the core from the next one), and graph optimisation is named, not left to the de
 
 from __future__ import annotations
 
-import math
 from typing import Any, List, Optional, Tuple
 
 from vitprof.runner.backends import BackendError
+from vitprof.runner.images import array_of
 from vitprof.runner.wire import Plan
 
 _OUT_OF_MEMORY = ("bad_alloc", "failed to allocate", "out of memory", "bad allocation")
@@ -30,21 +30,16 @@ class _OrtSession:
     """One `InferenceSession` with input 0 bound; every output stays in memory that ONNX Runtime re-uses."""
 
     def __init__(self, plan: Plan) -> None:
-        import numpy
         import onnxruntime
 
+        self._plan = plan
         self.build_ns: Optional[int] = None
         # Only the CPU provider is asked for, so every operator runs there or the session does not load.
         self.placement_ops_share: Optional[float] = 1.0
         self._session = _session(onnxruntime, plan)
         self._input_name = plan.input_name or self._session.get_inputs()[0].name
         self._output_names = [output.name for output in self._session.get_outputs()]
-        self._images = numpy.memmap(
-            plan.inputs, dtype=plan.input_dtype, mode="r", shape=(plan.input_count, *plan.input_shape)
-        )
-        if math.prod(self._images.shape) == 0:
-            raise BackendError("load", f"the input shape {plan.input_shape} holds nothing", "check --batch and --size")
-        image = onnxruntime.OrtValue.ortvalue_from_numpy(numpy.array(self._images[0]))
+        image = onnxruntime.OrtValue.ortvalue_from_numpy(array_of(plan, 0))
         self._binding = self._session.io_binding()
         self._binding.bind_ortvalue_input(self._input_name, image)
         for name in self._output_names:
@@ -64,8 +59,7 @@ class _OrtSession:
     def outputs(self, index: int) -> List[Tuple[str, str, Tuple[int, ...], bytes]]:
         import numpy
 
-        image = numpy.array(self._images[index])
-        arrays = self._session.run(self._output_names, {self._input_name: image})
+        arrays = self._session.run(self._output_names, {self._input_name: array_of(self._plan, index)})
         return [
             (name, str(array.dtype), tuple(array.shape), numpy.ascontiguousarray(array).tobytes())
             for name, array in zip(self._output_names, arrays)
@@ -79,6 +73,12 @@ def _session(onnxruntime: Any, plan: Plan) -> Any:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = 3
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    if plan.symbolic_batch:
+        # Before the graph is optimised: what follows from the batch is then constant, as in a file for it alone.
+        options.add_free_dimension_override_by_name(plan.symbolic_batch, plan.input_shape[0])
+    if plan.precision == "int8":
+        # Without VNNI, products of signed weights may overflow 16 bits unless ONNX Runtime is asked to mind that.
+        options.add_session_config_entry("session.x64quantprecision", "1")
     for name, value in plan.options.items():
         options.add_session_config_entry(name, str(value))
     try:

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rich.console import Console
+
+from tests.report import samples
+from vitprof.records import Exported, ModelSpec, Parity, ParityVerdict, Source
+from vitprof.report.survey import survey_text
+from vitprof.report.terminal import show_survey
+from vitprof.runner.wire import Failure
+
+SPEC = ModelSpec("net|<b>", Source.TIMM)
+DONE = Exported(SPEC, "onnx", artifact=samples.artifact(SPEC, 1, 2, ("drew 3 tensors anew",)), parity=samples.MATCH)
+DRIFT = replace(DONE, format="pt2", parity=Parity(ParityVerdict.DRIFT, "device", 0.01, 0.9, 1.0, "relative error 0.01"))
+FAILED = Exported(SPEC, "onnx", failure=Failure("export", "no operator `x`\nand more", "try another"))
+
+
+def test_the_counts_name_how_many_export_with_parity_and_what_the_others_do() -> None:
+    text = survey_text([DONE, DRIFT, FAILED])
+    assert "onnx: 1 of 2 (50%) export with parity, 1 failed" in text
+    assert "pt2: 0 of 1 (0%) export with parity, 1 drift" in text
+
+
+def test_names_and_causes_from_outside_cannot_break_the_table() -> None:
+    lines = survey_text([DONE, FAILED]).splitlines()
+    table = [line for line in lines if line.startswith("|")]
+    assert len({line.replace("\\|", "").count("|") for line in table}) == 1
+    assert "<b>" not in "".join(table)
+    assert any("no operator" in line and "and more" in line for line in table)
+
+
+def test_the_terminal_shows_a_line_for_each_and_the_counts_last() -> None:
+    console = Console(width=300, record=True, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
+    show_survey([DONE, FAILED], console)
+    shown = console.export_text().splitlines()
+    assert "drew 3 tensors anew" in shown[1] and "failed" in shown[2]
+    assert shown[-1].startswith("onnx: 1 of 2")
+
+
+def test_nothing_exported_is_said() -> None:
+    assert survey_text([]) == "Nothing was exported.\n"

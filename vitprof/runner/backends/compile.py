@@ -1,0 +1,56 @@
+"""torch.compile (inductor, its default mode): the model of the torch backend, compiled on the device at load.
+
+Compiling is the session's build time; inductor keeps what it compiled in a cache of its own (TORCHINDUCTOR_CACHE_DIR),
+so only the first process of a model pays it in full.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+
+from vitprof.runner.backends import BackendError
+from vitprof.runner.backends import torch as eager
+from vitprof.runner.wire import Plan
+
+_COMPILERS = ("g++", "c++", "clang++", "cl")
+_INSTALL = "install a C++ compiler: sudo apt install g++ (Debian, Ubuntu), xcode-select --install (macOS)"
+
+
+def version() -> str:
+    return eager.version()
+
+
+def load(plan: Plan) -> eager.TorchSession:
+    _check_compiler()
+    # Workers would stay beside the timed process; the one that compiles here is enough for one model.
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+    import torch
+
+    session = eager.TorchSession(plan, torch.compile(eager.model_of(plan), dynamic=False))
+    start_ns = time.perf_counter_ns()
+    try:
+        session.call()
+    except MemoryError:
+        raise
+    except Exception as error:  # Dynamo, inductor and the compiler behind it each raise classes of their own.
+        raise BackendError(
+            "build",
+            f"torch.compile failed: {type(error).__name__}: {_first_line(error)}",
+            "measure it with --backend torch; see the compiler's own words with --debug",
+        ) from error
+    session.build_ns = time.perf_counter_ns() - start_ns
+    return session
+
+
+def _check_compiler() -> None:
+    wanted = os.environ.get("CXX")
+    names = (wanted,) if wanted else _COMPILERS
+    if not any(shutil.which(name) for name in names):
+        raise BackendError("build", f"torch.compile needs a C++ compiler; there is no {', '.join(names)}", _INSTALL)
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else ""
