@@ -194,3 +194,21 @@ def test_torch_runs_the_module_itself_built_again_from_its_recipe(
     assert row.artifact and row.artifact.exporter.endswith("the module itself")
     assert row.parity and row.parity.verdict is ParityVerdict.MATCH, row.parity
     assert row.parity.max_rel_error == 0 or precision is Precision.FP16
+
+
+@pytest.mark.slow
+def test_weights_over_two_gigabytes_are_exported_and_measured(tmp_path: Path) -> None:
+    file = tmp_path / "huge.py"
+    file.write_text(
+        "import torch\n"
+        "def net():\n"
+        "    layers = torch.nn.Flatten(), torch.nn.Linear(3072, 200_000)\n"
+        "    return torch.nn.Sequential(*layers), torch.zeros(1, 3, 32, 32)\n"
+    )
+    request = _request(f"{file}:net", like=dataclasses.replace(LIKE, size=None))
+    [row] = pipeline.measure(request, Places(tmp_path / "cache", tmp_path / "data")).results
+    assert row.failure is None, row.failure
+    assert row.parity and row.parity.verdict is ParityVerdict.MATCH
+    assert row.artifact and row.artifact.bytes > 2**31
+    assert "dynamo" in row.artifact.exporter
+    assert row.artifact.path.with_name("model.onnx.data").stat().st_size > 2**31
