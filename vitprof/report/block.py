@@ -66,6 +66,9 @@ def lines_of(result: Result) -> Iterator[Line]:
     if result.summary is not None:
         yield Line("memory", (f"{text_from_bytes(result.summary.peak_rss_bytes)} peak of the runner process",))
         yield _samples(result, result.summary)
+    if result.artifact:
+        artifact = result.artifact
+        yield Line("artifact", (artifact.format, text_from_bytes(artifact.bytes), f"by {plain(artifact.exporter)}"))
     for index, fixup in enumerate(result.artifact.fixups if result.artifact else ()):
         yield Line("" if index else "fix-ups", (plain(fixup),))
 
