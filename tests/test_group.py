@@ -156,6 +156,22 @@ def test_a_machine_of_two_speeds_leaves_the_ratio_right_and_is_told(tmp_path: Pa
         assert "two-speed machine" in {doubt.code for doubt in summary.warnings}
 
 
+def test_what_starting_takes_beyond_a_second_is_not_taken_from_the_measuring(tmp_path: Path) -> None:
+    noisy = {"call_ns": 8 * MS}
+    counted = {}
+    for name, load_ns in (("quick to load", 0), ("slow to load", 60_000 * MS)):
+        group, _ = _measure(tmp_path / name, {"a": {**noisy, "load_ns": load_ns}}, noise=_wild)
+        counted[name] = sum(len(one.rounds) for one in group.cells[0].samples.sets)
+        assert group.cells[0].samples.stop_reason is StopReason.CAP
+    # A second for each of the two processes does come out of the 3.8 s of a set; otherwise a quarter would be left.
+    assert counted["slow to load"] > 0.4 * counted["quick to load"]
+
+
+def _wild(now_ns: int) -> float:
+    """A machine whose speed changes by half from block to block, so that no interval is ever met."""
+    return 1.0 + 0.5 * (now_ns // (37 * MS) % 3)
+
+
 def test_quick_is_one_process_and_strict_is_ten(tmp_path: Path) -> None:
     for effort, sets in ((Effort.QUICK, 1), (Effort.STRICT, 10)):
         group, _ = _measure(tmp_path, {"a": {"call_ns": 5 * MS}}, protocol(effort))

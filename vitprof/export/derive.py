@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 # Neither one image nor the two that were traced, so that a constant left by either shows.
 _TRIED_BATCH = 3
-# Enough to find the ranges of activations that random weights give: with 32 the figures of parity stay the same.
+# A handful: each is a run of the whole network, and no accuracy is claimed for what comes of it.
 _CALIBRATION_IMAGES = 8
 # Not the images that parity is taken on.
 _CALIBRATION_SEED = 1_000_003

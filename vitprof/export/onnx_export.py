@@ -93,7 +93,7 @@ def _order(module: torch.nn.Module) -> tuple[Exporter, ...]:
         # torch.export takes no TorchScript.
         return (Exporter.TORCHSCRIPT,)
     if _weight_bytes(module) > MAX_WEIGHT_BYTES:
-        # The other one needs several times the weights in memory and writes one file a tensor.
+        # The other one's single file cannot hold them.
         return (Exporter.DYNAMO,)
     return DEFAULT_ORDER
 
