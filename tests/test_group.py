@@ -52,6 +52,12 @@ def test_every_block_stands_between_two_reference_blocks(tmp_path: Path) -> None
         assert (summary.grade, summary.relative.grade) == (Grade.A, Grade.A)
 
 
+def test_what_the_real_machine_does_meanwhile_is_not_in_a_virtual_block(tmp_path: Path) -> None:
+    group, _ = _measure(tmp_path, {"a": {"call_ns": 8 * MS}})
+    blocks = [round_.block for one in group.cells[0].samples.sets for round_ in one.rounds]
+    assert {(block.queue_delay_ns, block.involuntary_switches) for block in blocks} == {(None, None)}
+
+
 def test_a_round_measures_every_cell_once_and_the_order_changes(tmp_path: Path) -> None:
     _, lines = _measure(tmp_path, {name: {"call_ns": 5 * MS} for name in "abc"})
     rounds = [line for line in lines if line["kind"] == "round"]

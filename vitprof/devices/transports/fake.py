@@ -7,6 +7,7 @@ moment; all cells of a transport share one clock, as the processes of one machin
 
 from __future__ import annotations
 
+import dataclasses
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 from vitprof.devices.transports import RunnerFailed
 from vitprof.runner.backends import fake
 from vitprof.runner.serve import Server
-from vitprof.runner.wire import EndRequest, Failure, Message, Plan
+from vitprof.runner.wire import Block, EndRequest, Failure, Message, Plan
 
 # About the length of the calls that recorded noise is made of.
 _SLICE_NS = 4_000_000
@@ -77,7 +78,7 @@ class FakeLink:
         if self._server and isinstance(message, EndRequest):
             self._answers.append(self._server.end())
         elif self._server:
-            self._answers.append(self._guarded(lambda server: server.answer(message)))
+            self._answers.append(_undisturbed(self._guarded(lambda server: server.answer(message))))
 
     def receive(self, timeout_s: float) -> Message:
         if self._server is None:
@@ -104,3 +105,10 @@ class FakeLink:
 
     def _loaded(self, plan: Plan) -> fake.FakeSession:
         return fake.FakeSession(plan, self._clock.wait)
+
+
+def _undisturbed(answer: Message) -> Message:
+    """Time is virtual here, so what other programs do to this process for real has no place in a block."""
+    if isinstance(answer, Block):
+        return dataclasses.replace(answer, queue_delay_ns=None, involuntary_switches=None, sensors={})
+    return answer
