@@ -27,6 +27,8 @@ OPSETS = {Exporter.TORCHSCRIPT: 17, Exporter.DYNAMO: 20}
 TITLES = {Exporter.TORCHSCRIPT: "torch.onnx.export (TorchScript)", Exporter.DYNAMO: "torch.onnx.export (dynamo)"}
 # By evidence over forty models: docs/decisions/0011.
 DEFAULT_ORDER = (Exporter.TORCHSCRIPT, Exporter.DYNAMO)
+# As much of a foreign error as a reader wants in a table.
+_CAUSE_LETTERS = 160
 # A protobuf message, so an ONNX file in one piece, ends at 2 GiB; the rest of the graph takes some of it.
 MAX_WEIGHT_BYTES = 2**31 - 2**26
 
@@ -83,7 +85,9 @@ def _cause_of(error: BaseException) -> str:
     """What went wrong at the bottom: torch's own first line says which of its steps failed, in colours."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return first_line(error)
+    text = first_line(error)
+    # TorchScript appends the node with all its types and the file of torch that it comes from.
+    return text if len(text) <= _CAUSE_LETTERS else f"{text[: _CAUSE_LETTERS - 1]}…"
 
 
 def _order(module: torch.nn.Module) -> tuple[Exporter, ...]:
