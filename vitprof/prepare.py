@@ -5,7 +5,8 @@ imports no torch. `prepare` is the heavy one and runs in a process of its own, s
 
     module ─► onnx, one image ─► fp16, int8 (derive.py)
            ├► onnx, free batch ─► every batch above one (derive.py)
-           └► pt2
+           ├► pt2
+           └► module: a recipe and the weights, for eager torch
 """
 
 from __future__ import annotations
@@ -110,12 +111,25 @@ def _made(spec: ModelSpec, format: str, cache_root: Path, trust: bool) -> Artifa
         full = dataclasses.replace(spec, precision=Precision.FP32)
         with _needed(full, cache_root):
             base = prepare(full, format, cache_root, trust)
+            if base.spec.precision is not Precision.FP32:
+                return _as_given(base, spec)
             return derive.in_precision(base, spec, cache_root, key(spec, format, cache_root))
     if spec.source is Source.ONNX:
         return _from_file(spec, cache_root)
     if format == "onnx" and spec.batch > 1:
         return _at_batch(spec, cache_root, trust)
     return _from_module(spec, format, cache_root, trust)
+
+
+def _as_given(artifact: Artifact, spec: ModelSpec) -> Artifact:
+    """A file that came in a lower precision, where that is the one asked for: converting it again would be another."""
+    if artifact.spec.precision is spec.precision:
+        return artifact
+    raise UsageError(
+        f"{spec.name} is in {artifact.spec.precision} already and cannot become {spec.precision}",
+        remedy="leave out --precision, or give the fp32 file",
+        stage="export",
+    )
 
 
 def _at_batch(spec: ModelSpec, cache_root: Path, trust: bool) -> Artifact:

@@ -140,6 +140,15 @@ def test_a_given_fp16_file_is_called_fp16(root: Path, tmp_path: Path) -> None:
     assert cached(given, "onnx", root).spec.precision is Precision.FP16  # type: ignore[union-attr]
 
 
+def test_a_given_file_of_a_lower_precision_is_not_converted_again(root: Path, tmp_path: Path) -> None:
+    path = tmp_path / "half.onnx"
+    path.write_bytes(prepare(replace(SPEC, precision=Precision.FP16), "onnx", root).path.read_bytes())
+    given = ModelSpec(name="half.onnx", source=Source.ONNX, path=str(path), precision=Precision.FP16)
+    assert prepare(given, "onnx", root).path.read_bytes() == path.read_bytes()
+    with pytest.raises(VitprofError, match="is in fp16 already and cannot become int8"):
+        prepare(replace(given, precision=Precision.INT8), "onnx", root)
+
+
 def test_a_given_file_cannot_become_a_program(tmp_path: Path, root: Path) -> None:
     path = tmp_path / "given.onnx"
     path.write_bytes(prepare(SPEC, "onnx", root).path.read_bytes())

@@ -39,7 +39,6 @@ class OnnxExport:
 
     opset: int
     exporter: str
-    input_name: str
     fixups: tuple[str, ...] = ()
 
 
@@ -71,7 +70,7 @@ def export_onnx(
                 troubles.append(f"{one.value} exporter failed{' with attention apart' * unfuse}: {_cause_of(error)}")
                 continue
             apart = ("attention exported in its parts",) if unfuse else ()
-            return OnnxExport(OPSETS[one], TITLES[one], INPUT_NAME, (*troubles, *apart))
+            return OnnxExport(OPSETS[one], TITLES[one], (*troubles, *apart))
     raise VitprofError(
         f"the model does not export to ONNX: {'; '.join(troubles)}",
         remedy="leave out --exporter: the other one may take it"
