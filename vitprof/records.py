@@ -14,6 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from vitprof.counts import Cost
 from vitprof.errors import ExitCode
 from vitprof.runner.wire import Block, End, Failure, Ready
 
@@ -102,34 +103,6 @@ class ModelSpec:
 
 
 @dataclass(frozen=True)
-class OpRow:
-    """One operator of one module, its calls added up."""
-
-    op: str
-    kind: str
-    module: str
-    calls: int
-    macs: int
-    bytes_in: int
-    bytes_out: int
-    shape_out: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Counted work of one image. `macs` is `None` where nothing could count it."""
-
-    params: int | None
-    macs: int | None
-    weight_bytes: int | None
-    activation_bytes: int | None
-    ops: int | None
-    uncounted_ops: dict[str, int] = field(default_factory=dict)
-    coverage: float | None = None
-    rows: tuple[OpRow, ...] = ()
-
-
-@dataclass(frozen=True)
 class Artifact:
     """An exported file that travels, with the inputs it is fed and the outputs that the original gave for them."""
 
@@ -200,6 +173,36 @@ class Peak:
 
     value: float
     source: str
+    # The interval of a measured one.
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """What a backend can reach at most on a device in one precision: the roof of the roofline."""
+
+    macs_per_s: Peak
+    bytes_per_s: Peak
+    # What starting one more operator costs, beside its work; None: not known, nothing is added.
+    launch_ns: Peak | None = None
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """The least time that the counted operators can take, one image or `batch` of them, and what it consists of."""
+
+    total_ns: float
+    # Sums over the operators that are bound by each; with `overhead_ns` they make `total_ns`.
+    compute_ns: float
+    memory_ns: float
+    overhead_ns: float
+
+    @property
+    def bound(self) -> str:
+        """`compute`, `memory` or `overhead`: whatever holds the largest part."""
+        parts = {"compute": self.compute_ns, "memory": self.memory_ns, "overhead": self.overhead_ns}
+        return max(parts, key=lambda name: parts[name])
 
 
 @dataclass(frozen=True)

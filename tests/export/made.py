@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from vitprof.export import cache
-from vitprof.records import Artifact, Cost, ModelSpec, OpRow, Source
+from vitprof.counts import Cost, Kind, OpRow
+from vitprof.records import Artifact, ModelSpec, Source
 
 SPEC = ModelSpec(name="resnet18", source=Source.TIMM, size=(224, 224))
 
@@ -18,7 +19,7 @@ def key_of(name: str) -> str:
 
 
 def artifact(folder: Path, spec: ModelSpec = SPEC) -> Artifact:
-    row = OpRow("conv", "conv", "stem", 1, 10, 4, 8, (1, 2))
+    row = OpRow("conv", Kind.CONV, "stem", 1, 10, 4, 8, (1, 2))
     return Artifact(
         folder=folder,
         file="model.onnx",

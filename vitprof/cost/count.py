@@ -13,7 +13,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vitprof.records import Cost
+from vitprof.counts import Cost
 
 if TYPE_CHECKING:
     import torch

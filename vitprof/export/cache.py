@@ -22,7 +22,8 @@ from vitprof.export import eviction
 from vitprof.export.eviction import RECORD, folder_of
 from vitprof.export.staging import staging, unwritable
 from vitprof.places import places
-from vitprof.records import Artifact, Cost, Exporter, ModelSpec, OpRow, Precision, Source
+from vitprof.counts import Cost, Kind, Ledgers, OpRow
+from vitprof.records import Artifact, Exporter, ModelSpec, Precision, Source
 
 __all__ = [
     "EXPORT_VERSION",
@@ -152,7 +153,7 @@ def _discard(cache_root: Path, broken: Path) -> None:
 def _write_record(folder: Path, artifact: Artifact) -> None:
     files = {str(p.relative_to(folder)): p.stat().st_size for p in sorted(folder.rglob("*")) if p.is_file()}
     body = {"artifact": _json_from_artifact(artifact), "files": files}
-    (folder / RECORD).write_text(json.dumps(body, indent=1))
+    (folder / RECORD).write_text(json.dumps(body))
 
 
 def _json_from_artifact(artifact: Artifact) -> dict[str, Any]:
@@ -186,8 +187,10 @@ def _spec_from_json(body: Mapping[str, Any]) -> ModelSpec:
 
 
 def _cost_from_json(body: Mapping[str, Any]) -> Cost:
-    rows = tuple(OpRow(**{**row, "shape_out": tuple(row["shape_out"])}) for row in body["rows"])
-    return Cost(**{**body, "rows": rows})
+    rows = tuple(
+        OpRow(**{**row, "kind": Kind(row["kind"]), "shape_out": tuple(row["shape_out"])}) for row in body["rows"]
+    )
+    return Cost(**{**body, "rows": rows, "ledgers": Ledgers(**body["ledgers"])})
 
 
 def _sha256(path: Path) -> str:

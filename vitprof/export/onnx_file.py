@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from vitprof.errors import UsageError, VitprofError
-from vitprof.records import Cost, Precision
+from vitprof.counts import Cost
+from vitprof.records import Precision
 
 # What a file with weights outside itself must contain: the key under which ONNX names such a file.
 EXTERNAL_MARK = b"location"
