@@ -68,6 +68,10 @@ class Ledgers:
     def __add__(self, other: Ledgers) -> Ledgers:
         return Ledgers(*(mine + theirs for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True)))
 
+    def of_one(self, images: int) -> Ledgers:
+        """The share of one image, where `images` ran together."""
+        return Ledgers(*(amount // images for amount in vars(self).values()))
+
 
 @dataclass(frozen=True)
 class OpRow:

@@ -6,6 +6,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from vitprof.cost.count import count  # noqa: E402
+from vitprof.counts import Kind, Ledgers, OpRow  # noqa: E402
+from vitprof.models.load import load, load_shapes  # noqa: E402
+from vitprof.records import ModelSpec, Source  # noqa: E402
 
 REFERENCE = Path(__file__).parents[1] / "data" / "reference_counts.csv"
 
@@ -31,7 +34,8 @@ def test_a_small_net_counts_as_by_hand() -> None:
     assert cost.activation_bytes == 4 * (3 * 8 * 256 + 8 + 10)
     assert cost.ops == 5
     assert cost.uncounted_ops == {}
-    assert cost.coverage is None
+    assert cost.coverage == 1.0
+    assert not cost.is_lower_bound
 
 
 def test_the_count_is_of_one_image_whatever_the_batch() -> None:
@@ -77,13 +81,19 @@ def test_a_shared_parameter_is_counted_once_and_its_work_each_time() -> None:
     assert (cost.params, cost.macs) == (20, 32)
 
 
-class Fourier(torch.nn.Module):
+class Distances(torch.nn.Module):
     def forward(self, image: "torch.Tensor") -> "torch.Tensor":
-        return torch.fft.fft2(image).abs()
+        points = image.flatten(2)
+        return torch.cdist(points, points)
 
 
-def test_work_without_a_formula_is_named() -> None:
-    assert count(Fourier(), (1, 3, 8, 8)).uncounted_ops == {"_fft_c2c": 1}
+def test_work_without_a_rule_is_named_and_makes_the_macs_a_lower_bound() -> None:
+    cost = count(Distances(), (1, 3, 8, 8))
+    assert cost.uncounted_ops == {"_cdist_forward": 1}
+    assert cost.is_lower_bound
+    # It reads the points once, 192 values, and writes 3 x 3 distances, and nothing else moves a byte.
+    [row] = cost.rows
+    assert (row.kind, row.bytes_in, row.bytes_out, cost.coverage) == (Kind.UNKNOWN, 4 * 192, 4 * 9, 0.0)
 
 
 class ReadsValues(torch.nn.Module):
@@ -110,35 +120,121 @@ def test_macs_that_nothing_could_count_are_none() -> None:
     assert (cost.params, cost.macs, cost.activation_bytes, cost.ops) == (12, None, None, None)
 
 
-def reference_rows() -> dict[tuple[str, int], dict[str, str]]:
+def test_every_row_of_the_reference_counts_exactly() -> None:
+    """As built, on shapes alone: parameters and MACs to the unit, for each family and size of the table."""
     with REFERENCE.open() as file:
-        return {(row["model"], int(row["res"])): row for row in csv.DictReader(file)}
+        for row in csv.DictReader(file):
+            size = int(row["res"])
+            spec = ModelSpec(row["model"], Source.TIMM, size=(size, size), reparam=False)
+            loaded = load_shapes(spec)
+            cost = count(loaded.module, loaded.input_shape)
+            counted = (cost.params, cost.macs, cost.uncounted_ops, cost.coverage)
+            assert counted == (int(row["params"]), int(row["macs"]), {}, 1.0), row["model"]
+            assert next(loaded.module.parameters()).is_meta
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224", "lowformer_b0", "levit_192", "mobileone_s0"])
+def test_bytes_and_operators_are_those_of_the_reference(name: str) -> None:
+    with REFERENCE.open() as file:
+        row = next(row for row in csv.DictReader(file) if (row["model"], row["res"]) == (name, "224"))
+    loaded = load_shapes(ModelSpec(name, Source.TIMM, reparam=False))
+    cost = count(loaded.module, (1, 3, 224, 224))
+    assert cost.activation_bytes == int(row["act_out_bytes_fp32"])
+    # The reference also counts the empty buffer that each batch norm asks for as an operator.
+    batch_norms = sum(isinstance(part, torch.nn.modules.batchnorm._BatchNorm) for part in loaded.module.modules())
+    assert cost.ops == int(row["n_ops"]) - batch_norms
 
 
 @pytest.mark.parametrize(
-    ("name", "size"),
+    ("name", "source", "macs"),
     [
-        ("resnet18", 224),
-        ("mobilenetv3_large_100", 224),
-        ("vit_tiny_patch16_224", 224),
-        ("lowformer_b0", 256),
-        ("efficientformerv2_s0", 224),
-        ("swin_tiny_patch4_window7_224", 224),
-        ("levit_192", 224),
-        ("cait_xxs36_224", 224),
-        ("mobileone_s0", 224),
+        # 2 x 2,048 values of the head and the published 4.09 G of the body: fvcore's convolutions and linears agree.
+        ("resnet50", Source.TORCHVISION, 4_089_184_256),
+        # 12 layers of 197 tokens x 768: 12 x 197 x 768^2 + 2 x 197^2 x 768 a layer, patches, and the head of one token.
+        ("vit_b_16", Source.TORCHVISION, 12 * (12 * 197 * 768**2 + 2 * 197**2 * 768) + 196 * 768 * 768 + 768 * 1000),
     ],
 )
-def test_timm_models_as_built_count_to_the_reference(name: str, size: int) -> None:
-    from vitprof.runner.torchvision_compat import import_timm
+def test_models_that_are_not_in_the_reference_count_as_by_hand(name: str, source: Source, macs: int) -> None:
+    loaded = load_shapes(ModelSpec(name, source))
+    assert count(loaded.module, loaded.input_shape).macs == macs
 
-    row = reference_rows()[name, size]
-    module = import_timm().create_model(name).eval()
-    cost = count(module, (1, 3, size, size))
-    assert cost.params == int(row["params"])
-    assert cost.macs == int(row["macs"])
-    assert cost.activation_bytes == int(row["act_out_bytes_fp32"])
-    # The reference also counts the empty buffer that each batch norm asks for as an operator.
-    batch_norms = sum(isinstance(part, torch.nn.modules.batchnorm._BatchNorm) for part in module.modules())
-    assert cost.ops == int(row["n_ops"]) - batch_norms
-    assert cost.uncounted_ops == {}
+
+def test_a_model_without_weights_counts_as_with_them() -> None:
+    # Fused for inference, which rewrites convolutions.
+    spec = ModelSpec("repghostnet_050", Source.TIMM)
+    shapes, full = load_shapes(spec), load(spec)
+    assert next(shapes.module.parameters()).is_meta and not next(full.module.parameters()).is_meta
+    assert count(shapes.module, shapes.input_shape) == count(full.module, full.input_shape)
+
+
+class Block(torch.nn.Module):
+    def __init__(self, inner: torch.nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, tokens: "torch.Tensor") -> "torch.Tensor":
+        return self.inner(torch.relu(tokens))
+
+
+class Twice(torch.nn.Module):
+    """One Linear under two parents, one of which runs twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        inner = torch.nn.Linear(4, 4, bias=False)
+        self.left, self.right = Block(inner), Block(inner)
+
+    def forward(self, image: "torch.Tensor") -> "torch.Tensor":
+        return self.right(self.left(self.left(image.mean((2, 3)))))
+
+
+def test_a_shared_module_is_told_by_the_parent_that_calls_it() -> None:
+    rows = {row.module: row for row in count(Twice(), (1, 4, 2, 2)).rows if row.kind is Kind.LINEAR}
+    assert {path: (row.calls, row.macs) for path, row in rows.items()} == {
+        "left.inner": (2, 32),
+        "right.inner": (1, 16),
+    }
+
+
+def test_programs_of_torch_export_keep_their_module_paths() -> None:
+    program = torch.export.export(Twice().eval(), (torch.zeros(1, 4, 2, 2),)).module()
+    macs = {row.module: row.macs for row in count(program, (1, 4, 2, 2)).rows if row.macs}
+    assert macs == {"left.inner": 32, "right.inner": 16}
+
+
+def test_a_row_holds_what_one_operator_reads_and_writes() -> None:
+    rows = {row.op: row for row in count(Tiny(), (1, 3, 16, 16)).rows if row.op != "convolution"}
+    assert rows["relu"] == OpRow("relu", Kind.ACTIVATION, "", 1, 0, 8192, 8192, (1, 8, 16, 16))
+    # 8 pooled values, 10 x 8 weights and 10 biases are read, 10 logits written.
+    assert rows["addmm"] == OpRow(
+        "addmm", Kind.LINEAR, "linear", 1, 80, 4 * (8 + 80 + 10), 40, (1, 10), weight_bytes=4 * 90
+    )
+
+
+class Bias(torch.nn.Module):
+    """A product of parameters alone makes a bias."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.linear = torch.nn.Parameter(torch.ones(5, 2)), torch.nn.Linear(2, 3)
+
+    def forward(self, image: "torch.Tensor") -> "torch.Tensor":
+        return image.mean((2, 3)) + self.linear(self.table).sum(0)
+
+
+def test_work_that_does_not_depend_on_the_image_is_marked() -> None:
+    rows = count(Bias(), (1, 3, 4, 4)).rows
+    assert {row.op for row in rows if not row.depends_on_input} == {"addmm", "sum"}
+    assert {row.op for row in rows if row.depends_on_input} == {"mean", "add"}
+
+
+def test_a_batch_that_a_program_insists_on_is_divided_by_its_images() -> None:
+    program = torch.export.export(Tiny().eval(), (torch.zeros(4, 3, 16, 16),)).module()
+    assert count(program, (4, 3, 16, 16)).macs == count(Tiny(), (1, 3, 16, 16)).macs
+    [row] = [row for row in count(program, (4, 3, 16, 16)).rows if row.op == "addmm"]
+    assert (row.bytes_in, row.weight_bytes) == (4 * (8 + 80 + 10), 4 * 90)
+
+
+def test_ledgers_are_kept_apart_from_the_macs() -> None:
+    # relu writes 8 x 16 x 16 values; the mean reads as many.
+    assert count(Tiny(), (1, 3, 16, 16)).ledgers == Ledgers(elementwise=2048, pool=2048)

@@ -5,6 +5,7 @@ Its own file because this is the same for every source; how a source makes its m
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -67,14 +68,40 @@ def load(spec: ModelSpec, trust: bool = False) -> Loaded:
     if not (spec.pretrained or built.is_finished):
         fixups += _redrawn(module, spec.seed)
         fixups += _calibrated(module, (built.own[0], *(spec.size or built.own[1:])), spec.seed)
-    if spec.reparam and spec.source in _BUILT_HERE:
+    return _finished(module, spec, built, fixups, sha256)
+
+
+def load_shapes(spec: ModelSpec, trust: bool = False) -> Loaded:
+    """As `load`, with no weights where the model's builder can do without: all that counting needs.
+
+    Built on the meta device, on which a tensor has a shape and no values. Weights are never fetched for it.
+    """
+    import torch
+
+    spec = dataclasses.replace(spec, pretrained=False)
+    if spec.source not in (*_BUILT_HERE, Source.TORCHVISION):
+        return load(spec, trust)
+    try:
+        with warnings.catch_warnings(), torch.device("meta"):
+            warnings.simplefilter("ignore")
+            built, sha256 = _built(spec, trust)
+            return _finished(without_gradients(built.module).eval(), spec, built, [*built.fixups], sha256)
+    except UsageError:
+        raise
+    except Exception:  # A builder that reads values, or draws them in its own way, needs them.
+        return load(spec, trust)
+
+
+def _finished(module: torch.nn.Module, spec: ModelSpec, built: Built, fixups: list[str], sha256: str | None) -> Loaded:
+    """Fused for inference where that is wanted, and known to take its input."""
+    may_fuse = spec.reparam and spec.source in _BUILT_HERE
+    if may_fuse:
         module, fused = _reparameterised(module, spec)
         fixups += fused
     height, width = spec.size or built.own[1:]
     shape = (spec.batch, built.own[0], height, width)
     if shape[2:] != built.own[1:]:
         _check_size(module, spec, built, shape)
-    may_fuse = spec.reparam and spec.source in _BUILT_HERE
     recipe = {**built.recipe, "seed": spec.seed, "fuse": may_fuse} if built.recipe else None
     return Loaded(module, shape, tuple(fixups), _versions(spec.source), recipe, built.source_files, sha256)
 
