@@ -19,7 +19,22 @@ from vitprof.devices.profiles import reference_model
 from vitprof.report import document, schema
 
 PAGE = (Path(__file__).parent.parent / "docs" / "interface.md").read_text()
-COMMANDS = ("latency", "export", "models", "devices list", "devices show", "cache list", "cache clear", "doctor")
+COMMANDS = (
+    "latency",
+    "layers",
+    "count",
+    "export",
+    "models",
+    "devices list",
+    "devices show",
+    "devices calibrate",
+    "cache list",
+    "cache clear",
+    "results list",
+    "results import",
+    "doctor",
+)
+_LAYERS = tuple(name for name in schema.LayersDocument.model_fields if name != "schema_version")
 # Said in the page in words, or typer's own.
 _GLOBAL = {"--help", "--version", "--debug", "--install-completion", "--show-completion"}
 
@@ -52,7 +67,7 @@ def test_the_page_has_every_command_and_no_other() -> None:
     in_page = {
         " ".join(words.split()) for words in re.findall(r"^\| `vitprof ([a-z]+(?: [a-z]+)?)", PAGE, re.MULTILINE)
     }
-    groups = {"devices", "cache"}
+    groups = {"devices", "cache", "results"}
     in_help = (_commands_in_help() - groups) | {
         f"{group} {name}" for group in groups for name in _commands_in_help(group)
     }
@@ -72,14 +87,21 @@ def _json_blocks() -> list[dict[str, object]]:
     ("keys", "model"),
     [
         (("results",), schema.ResultDocument),
+        (("results",), schema.CountDocument),
         (("artifacts",), document.ArtifactDocument),
         (("devices",), document.DeviceDocument),
+        (_LAYERS, schema.LayersDocument),
         (("models",), schema.ModelDocument),
         (("cache", "artifacts"), schema.CacheDocument),
+        (("metric", "groups", "pairs"), schema.ComparisonDocument),
+        (("cost", "unit", "rows"), schema.FrontDocument),
+        (("calibrations",), schema.CalibrationDocument),
     ],
 )
 def test_the_json_of_the_page_is_that_of_the_models(keys: tuple[str, ...], model: type[pydantic.BaseModel]) -> None:
-    [block] = [block for block in _json_blocks() if set(block) == {"schema_version", *keys}]
+    blocks = [block for block in _json_blocks() if set(block) == {"schema_version", *keys}]
+    # `latency` comes before `count`, which has the same key.
+    block = blocks[1] if model is schema.CountDocument else blocks[0]
     read = model.model_validate(block)
     # Every field of the models stands on the page, with the same nesting, and nothing else.
     assert _shape(json.loads(document.json_text(read))) == _shape(block)  # type: ignore[arg-type]

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from vitprof.counts import Kind, KindSum
-from vitprof.records import Interval
+from vitprof.records import Interval, ModelSpec
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Point:
     # timm's count of activations where a table has it, else bytes.
     activations: float | None = None
     roofline_ns: float | None = None
+    # Peak of the process that ran it, or of the device: whatever the source has.
+    memory_bytes: float | None = None
     ops: int | None = None
     kinds: tuple[KindSum, ...] = ()
     # Share of the measured time by kind of operator, from a layer profile; the rest could not be attributed.
@@ -114,6 +117,16 @@ class PairVerdict:
     confounders: tuple[str, ...]
 
 
+class CostName(StrEnum):
+    """What accuracy is paid with."""
+
+    LATENCY = "latency"
+    THROUGHPUT = "throughput"
+    MACS = "macs"
+    PARAMS = "params"
+    MEMORY = "memory"
+
+
 @dataclass(frozen=True)
 class FrontPoint:
     """One candidate of a Pareto front: accuracy to gain, cost to pay, and whether anything beats it."""
@@ -126,3 +139,84 @@ class FrontPoint:
     # Dominated by value, but not beyond the cost's interval.
     is_indistinguishable: bool = False
     dominated_by: str | None = None
+
+
+@dataclass(frozen=True)
+class TimedWork:
+    """Time of a part of an inference beside its counted work; shares are of all operators together.
+
+    Counts are None where the part could not be told from the counted operators, shares also where there is nothing to
+    share.
+    """
+
+    ns: float
+    time_share: float | None
+    macs: int | None
+    macs_share: float | None
+    # Read and written, in fp32, by the whole batch.
+    bytes_moved: int | None
+    bytes_share: float | None
+    macs_per_s: float | None
+
+
+@dataclass(frozen=True)
+class LayerOp:
+    """One operator as the runtime ran it. `kind` None: it could not be told what it does."""
+
+    name: str
+    op: str
+    kind: Kind | None
+    module: str
+    calls: int
+    work: TimedWork
+    # The counted operators that it does the work of.
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LayerSum:
+    """The operators of one module or one kind together; `name` None: those that could not be told."""
+
+    name: str | None
+    ops: int
+    work: TimedWork
+
+
+@dataclass(frozen=True)
+class LayerProfile:
+    """Where the time of an inference goes, beside the work that was counted for it."""
+
+    # Under the profiler, which costs time in every operator: not the model's latency.
+    total_ns: float
+    # Of it, what no operator took: the runtime between operators, and the profiler.
+    overhead_ns: float
+    runs: int
+    # Of the operators' time, what could not be told from the counted operators.
+    unattributed_share: float | None
+    # Of the counted MACs, what no operator of the profile was found to do.
+    unseen_macs_share: float | None
+    ops: tuple[LayerOp, ...]
+    by_kind: tuple[LayerSum, ...]
+    by_module: tuple[LayerSum, ...]
+    # The worst first, in words.
+    disagreements: tuple[str, ...]
+
+    @property
+    def time_shares(self) -> Mapping[Kind, float]:
+        """As `Point.time_shares` has it."""
+        shares = {Kind(one.name): one.work.time_share for one in self.by_kind if one.name is not None}
+        return {kind: share for kind, share in shares.items() if share is not None}
+
+
+@dataclass(frozen=True)
+class ProfiledModel:
+    """A layer profile with what it is of."""
+
+    spec: ModelSpec
+    # (N, C, H, W)
+    input_shape: tuple[int, ...]
+    device: str
+    backend: str
+    backend_version: str
+    threads: int
+    profile: LayerProfile

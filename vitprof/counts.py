@@ -137,6 +137,19 @@ class Cost:
     is_lower_bound: bool = False
 
 
+@dataclass(frozen=True)
+class OtherCount:
+    """What another counter says of the same model: in its own words, in MACs, and why that differs."""
+
+    name: str
+    version: str
+    printed: str | None = None
+    macs: int | None = None
+    reasons: tuple[str, ...] = ()
+    # Why there is no count.
+    error: str | None = None
+
+
 def kind_sums(rows: Iterable[OpRow]) -> tuple[KindSum, ...]:
     """The rows added up by kind, in the order of `Kind`."""
     by_kind: dict[Kind, list[OpRow]] = {}

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from vitprof.counting import counted
 from vitprof.devices import profiles, reach
 from vitprof.devices.transports import RunnerFailed, Transport
 from vitprof.errors import ExitCode, UsageError, VitprofError
@@ -24,7 +25,7 @@ from vitprof.export.locks import InUse
 from vitprof.group import MAX_CELLS, Cell, Setting, Timeouts, measure_group, outputs_of
 from vitprof.places import Places
 from vitprof.protocols import REFERENCE
-from vitprof.records import Artifact, Device, Exported, ModelSpec, Protocol, Result
+from vitprof.records import Artifact, Counted, Device, Exported, ModelSpec, Peaks, Protocol, Result, Source
 from vitprof.reference import reference_plan, timed_as
 from vitprof.report.progress import NoProgress, Progress
 from vitprof.rows import blank_row, exit_code_of, failure_from_error, measured_row, parity_of
@@ -33,6 +34,8 @@ from vitprof.runner.sensors import cores
 from vitprof.runner.wire import Plan
 from vitprof.store import reference_times
 from vitprof.store.journal import Journal
+from vitprof.store.peaks import peaks_for
+from vitprof.store.runs import StoredRun, new_run
 from vitprof.workshop import Workshop
 
 # A session holds its weights, packed copies of them and its activations: this many times the file, at least.
@@ -81,6 +84,8 @@ class _Job:
     index: int
     artifact: Artifact
     blank: Result
+    # What the backend reaches at most there; None where that is not known.
+    peaks: Peaks | None
 
     @property
     def memory_bytes(self) -> float:
@@ -96,16 +101,20 @@ def measure(request: Request, places: Places, progress: Progress | None = None) 
     for backend in backends:
         reach.check_backend(backend, device)
         reach.check_installed(backend, device)
+    store, stored_run = places.ready_store(), new_run("latency")
     troubles: list[VitprofError] = []
     with InUse(places.cache_root) as in_use:
         transport = reach.transport_to(device, places.cache_root)
         jobs, rows, codes = _prepared(request, device, backends, places, in_use=in_use, progress=progress)
+        _keep(list(rows.values()), store, stored_run, troubles)
         if jobs:
             journal = Journal(places.data_root)
             journal.write("protocol", {**dataclasses.asdict(request.protocol), "hash": request.protocol.hash})
+            journal.write("run", stored_run)
             setting = Setting(transport, request.protocol, journal, progress, request.like.seed, request.timeouts)
             for group in _groups(jobs):
                 measured = _measured(group, setting, places, troubles)
+                _keep(measured, store, stored_run, troubles)
                 rows.update(zip((job.index for job in group), measured, strict=True))
                 codes |= {exit_code_of(row) for row in measured}
                 if ExitCode.INTERRUPTED in codes:
@@ -133,7 +142,9 @@ def _prepared(
                 one = made.get(format) or _artifact_or_error(workshop, spec, format, in_use)
                 made[format] = one
                 if isinstance(one, Artifact):
-                    jobs.append(_Job(index, one, blank_row(one.spec, backend, threads, device, request.protocol)))
+                    blank = blank_row(one.spec, backend, threads, device, request.protocol)
+                    peaks = peaks_for(places.data_root, device, backend, one.spec.precision, threads)
+                    jobs.append(_Job(index, one, blank, peaks))
                 else:
                     blank = blank_row(spec, backend, threads, device, request.protocol)
                     failed[index] = dataclasses.replace(blank, failure=failure_from_error(one))
@@ -146,6 +157,27 @@ def _artifact_or_error(workshop: Workshop, spec: ModelSpec, format: str, in_use:
         return workshop.artifact(spec, format, in_use)
     except VitprofError as error:
         return error
+
+
+def count(
+    models: Sequence[str],
+    like: ModelSpec,
+    places: Places,
+    *,
+    progress: Progress,
+    trust: bool = False,
+    with_others: bool = False,
+) -> Iterator[Counted]:
+    """Every model's counted work as it is done; `with_others`: beside what other counters say of it."""
+    with InUse(places.cache_root) as in_use, Workshop(places.cache_root, progress, trust=trust) as workshop:
+        for spec in workshop.specs(models, like):
+            try:
+                path = None
+                if with_others and spec.source is not Source.ONNX:
+                    path = workshop.artifact(spec, "onnx", in_use).path
+                yield workshop.elsewhere("count", spec.name, counted, spec, trust, path, with_others)
+            except VitprofError as error:
+                yield Counted(spec, failure=failure_from_error(error), exit_code=error.exit_code)
 
 
 def export(
@@ -185,7 +217,7 @@ def _exported(
         artifact = workshop.artifact(spec, format, in_use)
         path = copy_artifact(artifact, folder) if folder else None
         with tempfile.TemporaryDirectory(prefix="vitprof-") as scratch:
-            plan = _plan(artifact, _FORMAT_BACKENDS[format], cores(), transport)
+            plan = plan_of(artifact, _FORMAT_BACKENDS[format], cores(), transport)
             written = transport.scratch("outputs", Path(scratch))
             outputs = outputs_of(plan, written, transport) if artifact.expected else None
             file = transport.fetch(written, Path(scratch)) if outputs else None
@@ -208,7 +240,7 @@ def _measured(jobs: Sequence[_Job], setting: Setting, places: Places, troubles: 
         cells = []
         has_several_backends = len({job.blank.backend for job in jobs}) > 1
         for index, job in enumerate(jobs):
-            plan = _plan(job.artifact, job.blank.backend, job.blank.threads or 1, transport)
+            plan = plan_of(job.artifact, job.blank.backend, job.blank.threads or 1, transport)
             outputs = transport.scratch(f"outputs-{index}", Path(scratch)) if job.artifact.expected else None
             name = f"{job.artifact.spec.name} {job.blank.backend}" if has_several_backends else job.artifact.spec.name
             cells.append(Cell(name, timed_as(plan, protocol, deadline_s), outputs))
@@ -221,6 +253,7 @@ def _measured(jobs: Sequence[_Job], setting: Setting, places: Places, troubles: 
                 outputs_file=transport.fetch(samples.outputs.path, Path(scratch)) if samples.outputs else None,
                 reference_long_run_ns=long_run.p50_ns if long_run else None,
                 reference_failure=group.reference_failure,
+                peaks=job.peaks,
             )
             for job, samples in zip(jobs, group.cells, strict=True)
         ]
@@ -231,7 +264,24 @@ def _measured(jobs: Sequence[_Job], setting: Setting, places: Places, troubles: 
     return rows
 
 
-def _plan(artifact: Artifact, backend: str, threads: int, transport: Transport) -> Plan:
+def _keep(rows: Sequence[Result], store: str, run: StoredRun, troubles: list[VitprofError]) -> None:
+    """Adds rows to the results store; why they could not be kept is added to `troubles`, once."""
+    if not rows:
+        return
+    # Not before something was measured: the database library takes its time to load.
+    from vitprof.report.document import dicts_from_results
+    from vitprof.store.results import open_store
+
+    try:
+        with open_store(store) as opened:
+            opened.add(run, dicts_from_results(rows))
+    except VitprofError as error:
+        if error.message not in {one.message for one in troubles}:
+            troubles.append(error)
+
+
+def plan_of(artifact: Artifact, backend: str, threads: int, transport: Transport) -> Plan:
+    """How a process runs `artifact` on a backend, its files placed on the device."""
     return Plan(
         backend=backend,
         artifact=transport.place(str(artifact.path)),

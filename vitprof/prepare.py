@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vitprof.counts import Cost
 from vitprof.errors import UsageError, VitprofError, first_line
 from vitprof.export import cache, derive, locks
 from vitprof.export.inputs import input_count, seeded_inputs, write_tensors
@@ -173,6 +174,7 @@ def _from_module(spec: ModelSpec, format: str, cache_root: Path, trust: bool, no
         write_tensors(folder / INPUTS_FILE, [images.astype(written.input_dtype) for images in inputs])
         write_tensors(folder / EXPECTED_FILE, [tensor for outputs in expected for tensor in outputs])
         files = cache.files_in(folder / MODEL_FOLDER)
+        doubt = _count_doubt(cost, written.path, loaded.input_shape) if format == "onnx" else None
         artifact = Artifact(
             folder=folder,
             file=str(written.path.relative_to(folder)),
@@ -196,6 +198,7 @@ def _from_module(spec: ModelSpec, format: str, cache_root: Path, trust: bool, no
             seconds=time.perf_counter() - start,
             symbolic_batch=BATCH_NAME if is_for_any_batch else None,
             folded_weights=written.folded,
+            count_doubt=doubt,
         )
         if loaded.content_sha256 is None:
             return cache.publish(cache_root, cache.artifact_key(spec, format), folder, artifact)
@@ -265,6 +268,18 @@ _WRITERS: dict[str, Callable[[ModelSpec, Loaded, Path], _Written]] = {
 }
 
 
+def _count_doubt(cost: Cost, path: Path, input_shape: tuple[int, int, int, int]) -> str | None:
+    """Why the file's count is another than the module's; None where both agree or one of them has none."""
+    from vitprof.cost.agreement import agreement, text_from_agreement
+    from vitprof.cost.onnx_count import count_onnx
+
+    with contextlib.suppress(VitprofError):
+        found = agreement(cost, count_onnx(path, input_shape))
+        if found.difference_share is not None and not found.agrees:
+            return "; ".join(text_from_agreement(found))
+    return None
+
+
 def _expected(spec: ModelSpec, loaded: Loaded, inputs: list[Array]) -> list[list[Array]]:
     """The module's own outputs, for each input in turn."""
     import torch
@@ -300,9 +315,12 @@ def _folded(loaded: Loaded, path: Path) -> tuple[Weight, ...]:
 
 
 def _from_file(spec: ModelSpec, cache_root: Path) -> Artifact:
+    from vitprof.cost.onnx_count import count_onnx
+
     start = time.perf_counter()
     path = Path(spec.path or "")
     facts = read_onnx(path, spec.batch, spec.size)
+    cost = count_onnx(path, facts.input_shape, input_name=facts.input_name)
     beside = external_files(path)
     inputs = seeded_inputs(facts.input_shape, facts.input_dtype, input_count(spec.batch), spec.seed)
     with cache.staging(cache_root) as folder:
@@ -328,7 +346,7 @@ def _from_file(spec: ModelSpec, cache_root: Path) -> Artifact:
             exporter=facts.producer,
             versions={},
             fixups=(),
-            cost=facts.cost,
+            cost=cost,
             seconds=time.perf_counter() - start,
         )
         # The key of what was copied, not of what may have changed meanwhile.

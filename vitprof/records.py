@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from vitprof.counts import Cost
+from vitprof.counts import Cost, OtherCount
 from vitprof.errors import ExitCode
 from vitprof.runner.wire import Block, End, Failure, Ready
 
@@ -135,6 +135,8 @@ class Artifact:
     symbolic_batch: str | None = None
     # Weights that the exporter left out, as "layer1.0.conv2 (36,864 values)": the artifact does less than the model.
     folded_weights: tuple[str, ...] = ()
+    # Why the two counters disagree on this file; None where they do not.
+    count_doubt: str | None = None
 
     @property
     def path(self) -> Path:
@@ -168,6 +170,20 @@ class Exported:
 
 
 @dataclass(frozen=True)
+class Counted:
+    """One model's counted work, or why there is none; `others`: what other counters say, where they were asked."""
+
+    spec: ModelSpec
+    # (N, C, H, W); None where the model could not be built.
+    input_shape: tuple[int, ...] | None = None
+    cost: Cost | None = None
+    fixups: tuple[str, ...] = ()
+    others: tuple[OtherCount, ...] = ()
+    failure: Failure | None = None
+    exit_code: ExitCode = ExitCode.OK
+
+
+@dataclass(frozen=True)
 class Peak:
     """A limit of a device, with where the number comes from."""
 
@@ -186,6 +202,21 @@ class Peaks:
     bytes_per_s: Peak
     # What starting one more operator costs, beside its work; None: not known, nothing is added.
     launch_ns: Peak | None = None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What the calibration of one backend gave: its peaks, or why there are none."""
+
+    device: str
+    backend: str
+    precision: Precision
+    threads: int
+    peaks: Peaks | None
+    # The worst of the measurements behind the peaks.
+    grade: Grade | None = None
+    warnings: tuple[Doubt, ...] = ()
+    failure: Failure | None = None
 
 
 @dataclass(frozen=True)
@@ -373,6 +404,10 @@ class Result:
     backend_version: str | None = None
     samples: Samples | None = None
     summary: Summary | None = None
+    # Of one inference at its batch; None where the operators or the peaks are not known.
+    roofline: Roofline | None = None
+    # Achieved ÷ peak MAC/s, 0-1; None where no peak is known.
+    utilisation: float | None = None
     parity: Parity | None = None
     failure: Failure | None = None
     environment: dict[str, Any] = field(default_factory=dict)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from vitprof import __version__
 from vitprof.analysis.summary import summarise
+from vitprof.cost.roofline import roofline
 from vitprof.errors import ExitCode, VitprofError
 from vitprof.export.parity import compare, read_tensors
 from vitprof.group import CellSamples
@@ -22,12 +23,19 @@ from vitprof.records import (
     ModelSpec,
     Parity,
     ParityVerdict,
+    Peaks,
+    Precision,
     Protocol,
     Result,
+    Roofline,
     StopReason,
     Summary,
 )
 from vitprof.runner.wire import Failure, Outputs, Ready
+
+_BYTES_PER_VALUE = {Precision.FP32: 4, Precision.FP16: 2, Precision.INT8: 1}
+# A machine's clock swings by so much between the calibration and the run.
+_BEYOND_NOISE = 1.1
 
 
 def measured_row(
@@ -38,6 +46,7 @@ def measured_row(
     outputs_file: Path | None,
     reference_long_run_ns: float | None,
     reference_failure: Failure | None,
+    peaks: Peaks | None,
 ) -> Result:
     """`blank` (the cell's key fields) with what its samples and outputs say; the latter lie in `outputs_file`."""
     parity = parity_of(artifact, measured.outputs, outputs_file)
@@ -49,8 +58,10 @@ def measured_row(
         reference_long_run_ns=reference_long_run_ns,
     )
     sets = measured.samples.sets
+    used_share = _used_share(summary, peaks)
     if summary:
-        doubts = (*_of_artifact(artifact, parity), *_of_setting(blank, summary, sets[0].ready, reference_failure))
+        of_setting = _of_setting(blank, summary, sets[0].ready, reference_failure)
+        doubts = (*_of_artifact(artifact, parity), *of_setting, *_of_peak(used_share))
         summary = dataclasses.replace(summary, warnings=(*summary.warnings, *doubts))
     return dataclasses.replace(
         blank,
@@ -58,6 +69,9 @@ def measured_row(
         backend_version=sets[0].ready.backend_version if sets else None,
         samples=measured.samples,
         summary=summary,
+        roofline=_roofline(artifact, peaks),
+        # A share: what is above the peak says that the peak is wrong, which is a warning's to tell.
+        utilisation=None if used_share is None else min(used_share, 1.0),
         parity=parity,
         failure=measured.samples.failure,
         environment=_environment(measured),
@@ -106,6 +120,23 @@ def parity_of(artifact: Artifact, outputs: Outputs | None, file: Path | None) ->
     return compare(expected, actual, artifact.spec.precision, where="device")
 
 
+def _roofline(artifact: Artifact, peaks: Peaks | None) -> Roofline | None:
+    spec = artifact.spec
+    return roofline(artifact.cost, peaks, spec.batch, _BYTES_PER_VALUE[spec.precision]) if peaks else None
+
+
+def _used_share(summary: Summary | None, peaks: Peaks | None) -> float | None:
+    """Achieved ÷ peak MAC/s."""
+    achieved = summary.achieved_macs_per_s if summary else None
+    return None if achieved is None or peaks is None else achieved / peaks.macs_per_s.value
+
+
+def _of_peak(used_share: float | None) -> Iterator[Doubt]:
+    if used_share is not None and used_share > _BEYOND_NOISE:
+        detail = f"{used_share:.0%} of the peak MAC/s was reached"
+        yield Doubt("above the peak", detail, "measure the peaks again: vitprof devices calibrate")
+
+
 def _environment(measured: CellSamples) -> dict[str, object]:
     sets = measured.samples.sets
     if not sets:
@@ -135,6 +166,8 @@ def _of_artifact(artifact: Artifact, parity: Parity) -> Iterator[Doubt]:
     if parity.verdict in (ParityVerdict.BROKEN, ParityVerdict.DRIFT):
         detail = f"parity {parity.verdict}: {parity.reason or f'max. relative error {parity.max_rel_error:.2g}'}"
         yield Doubt("parity", detail, "do not take this latency for the original model's")
+    if artifact.count_doubt:
+        yield Doubt("counts disagree", artifact.count_doubt, "see both: vitprof count MODEL --cross-check")
     if artifact.folded_weights:
         detail = f"the exporter folded away {', '.join(artifact.folded_weights)}"
         yield Doubt("weights folded", detail, "the artifact does less work than the model: report this model")

@@ -77,6 +77,8 @@ def test_every_output_is_written_where_it_was_asked_for(tmp_path: Path) -> None:
         (("latency", "model.pt2"), 2, "there is no such file", "existing .pt2"),
         (("export", TINY, "--to", "coreml"), 2, "unknown format 'coreml'", "--to onnx"),
         (("devices", "show", "toaster"), 2, "unknown device", "devices list"),
+        (("devices", "calibrate", "toaster"), 2, "unknown device", "devices list"),
+        (("devices", "calibrate", "--threads", "0"), 2, "--threads 0", "--threads 1"),
         (("frobnicate",), 2, "frobnicate", "--help"),
     ],
 )

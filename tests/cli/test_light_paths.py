@@ -12,6 +12,8 @@ import pytest
 from vitprof.devices.profiles import reference_model
 
 _HEAVY = ("torch", "torchvision", "timm", "onnx", "onnxruntime", "scipy", "matplotlib", "pandas")
+# Of no use before there is a result to write or to read.
+_DATABASE = "sqlalchemy"
 _REPORT = """
 import sys
 from vitprof.cli import main
@@ -24,25 +26,34 @@ print("CODE", code, "LOADED", *loaded, file=sys.stderr)
 """
 
 
-def _loaded_by(*words: str, before: str = "") -> list[str]:
-    program = before + _REPORT.format(words=list(words), heavy=_HEAVY)
+def _loaded_by(*words: str, before: str = "", heavy: tuple[str, ...] = _HEAVY) -> list[str]:
+    program = before + _REPORT.format(words=list(words), heavy=heavy)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     line = done.stderr.splitlines()[-1]
     assert line.startswith("CODE 0 "), done.stderr
     return line.partition("LOADED")[2].split()
 
 
-@pytest.mark.parametrize("words", [("--help",), ("latency", "--help"), ("--version",), ("devices", "list")])
+@pytest.mark.parametrize(
+    "words", [("--help",), ("latency", "--help"), ("results", "--help"), ("--version",), ("devices", "list")]
+)
 def test_nothing_heavy_is_imported_to_answer(words: tuple[str, ...]) -> None:
-    assert _loaded_by(*words) == []
+    assert _loaded_by(*words, heavy=(*_HEAVY, _DATABASE)) == []
 
 
 def test_this_test_can_fail() -> None:
     assert _loaded_by("--help", before="import onnx") == ["onnx"]
 
 
-def test_help_needs_neither_numpy_nor_pydantic_nor_rich() -> None:
-    program = "import sys; from vitprof.cli import app; print(sorted(set(sys.modules) & {'numpy', 'pydantic', 'rich'}))"
+def test_results_are_read_without_anything_heavy_but_the_database_library() -> None:
+    words = ("latency", str(reference_model("cpu-ref-1")), "--effort", "quick", "--measure", "30x")
+    _loaded_by(*words)
+    assert _loaded_by("results", "list", heavy=(*_HEAVY, _DATABASE)) == [_DATABASE]
+
+
+def test_help_needs_neither_numpy_nor_pydantic_nor_rich_nor_a_database() -> None:
+    names = "{'numpy', 'pydantic', 'rich', 'sqlalchemy'}"
+    program = f"import sys; from vitprof.cli import app; print(sorted(set(sys.modules) & {names}))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

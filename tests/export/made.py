@@ -6,8 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from vitprof.export import cache
 from vitprof.counts import Cost, Kind, OpRow
+from vitprof.export import cache
 from vitprof.records import Artifact, ModelSpec, Source
 
 SPEC = ModelSpec(name="resnet18", source=Source.TIMM, size=(224, 224))

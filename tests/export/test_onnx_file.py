@@ -35,7 +35,6 @@ def test_a_static_file_says_everything_of_itself(tmp_path: Path) -> None:
     facts = read_onnx(saved(tmp_path, conv_model([2, 3, 32, 24])), batch=2, size=None)
     assert (facts.input_name, facts.input_shape, facts.input_dtype) == ("pixels", (2, 3, 32, 24), "float32")
     assert (facts.opset, facts.producer) == (17, "test")
-    assert (facts.cost.params, facts.cost.weight_bytes, facts.cost.macs) == (12, 48, None)
 
 
 def test_free_dimensions_are_filled_from_what_is_asked(tmp_path: Path) -> None:
@@ -63,7 +62,7 @@ def test_a_size_that_contradicts_the_file_names_both(tmp_path: Path) -> None:
 
 def test_half_precision_files_are_taken_as_they_are(tmp_path: Path) -> None:
     facts = read_onnx(saved(tmp_path, conv_model([1, 3, 8, 8], TensorProto.FLOAT16)), batch=1, size=None)
-    assert (facts.input_dtype, facts.cost.weight_bytes) == ("float16", 24)
+    assert facts.input_dtype == "float16"
 
 
 @pytest.mark.parametrize(
@@ -119,7 +118,7 @@ def test_a_file_with_its_weights_inside_has_no_external_files(tmp_path: Path) ->
 def test_weights_in_a_file_beside_it_are_found(tmp_path: Path) -> None:
     path = with_external(tmp_path, "weights.bin")
     assert external_files(path) == ("weights.bin",)
-    assert read_onnx(path, batch=1, size=None).cost.params == 12
+    assert read_onnx(path, batch=1, size=None).input_shape == (1, 3, 8, 8)
 
 
 @pytest.mark.parametrize("location", ["../outside.bin", "/etc/passwd", "link.bin", "sub/../../outside.bin"])

@@ -24,7 +24,7 @@ NESTED = {
     "latency_ns": "p50 p90 p99 mean min max ci95 samples sets rounds warmup_samples outliers stop_reason",
     "relative": "reference ratio ci95 reference_spread grade",
     "cold_ns": "load build first_call",
-    "cost": "params macs weight_bytes activation_bytes uncounted_ops coverage",
+    "cost": "params macs weight_bytes activation_bytes activations ops kinds uncounted_ops coverage is_lower_bound",
     "memory": "peak_rss_bytes peak_device_bytes",
     "parity": "verdict where max_rel_error cosine top1_agreement reason",
     "artifact": "format sha256 bytes fixups exporter",

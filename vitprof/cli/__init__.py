@@ -12,7 +12,20 @@ from typing import Annotated, NoReturn
 import typer
 
 import vitprof
-from vitprof.cli import cache, devices, doctor, export, latency, models, options
+from vitprof.cli import (
+    cache,
+    compare,
+    count,
+    devices,
+    doctor,
+    export,
+    latency,
+    layers,
+    models,
+    options,
+    pareto,
+    results,
+)
 from vitprof.errors import ExitCode, VitprofError
 
 app = typer.Typer(
@@ -25,10 +38,15 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(latency.latency)
+app.command()(count.count)
+app.command()(compare.compare)
+app.command()(layers.layers)
+app.command()(pareto.pareto)
 app.command()(export.export)
 app.command()(models.models)
 app.add_typer(devices.app, name="devices")
 app.add_typer(cache.app, name="cache")
+app.add_typer(results.app, name="results")
 app.command()(doctor.doctor)
 
 

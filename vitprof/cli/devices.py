@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
 from vitprof.cli import options
+from vitprof.protocols import Effort
+from vitprof.records import Precision
 
 app = typer.Typer(help="List and show device profiles.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -41,7 +44,9 @@ def show_device(
 
     from vitprof.devices import profiles, reach
     from vitprof.errors import UnreachableError
+    from vitprof.places import places
     from vitprof.report.terminal import show_device as show
+    from vitprof.store import peaks
 
     device = profiles.device(name, device_file)
     missing = None
@@ -49,4 +54,59 @@ def show_device(
         reach.check_reachable(device)
     except UnreachableError as error:
         missing = f"{error.message}; {error.remedy}"
-    show(device, missing, Console())
+    show(device, peaks.measured(places().data_root, device), missing, Console())
+
+
+@app.command("calibrate")
+def calibrate_device(
+    name: Annotated[str, typer.Argument(help="A name from: vitprof devices list.")] = "local",
+    backend: options.Backends = None,
+    threads: options.Threads = None,
+    precision: options.PrecisionOption = Precision.FP32,
+    effort: Annotated[
+        Effort, typer.Option("--effort", help="How many processes, how narrow an interval.")
+    ] = Effort.STANDARD,
+    json: options.JsonFile = None,
+) -> int:
+    """Measure what backends reach at most: peak MAC/s, peak bytes/s, cost of starting an operator.
+
+    Later results of these backends get a roofline and a utilisation from them.
+    """
+    from vitprof.calibration import calibrate
+    from vitprof.errors import worst
+    from vitprof.places import places
+    from vitprof.protocols import protocol
+    from vitprof.report.progress import progress_for
+
+    options.check_writable(json)
+    options.check_at_least("--threads", threads, 1)
+    progress = progress_for(sys.stderr)
+    try:
+        calibrated = calibrate(
+            name,
+            options.names_from_list(backend),
+            places(),
+            progress,
+            protocol=protocol(effort),
+            precision=precision,
+            threads=threads,
+        )
+    finally:
+        progress.close()
+    for trouble in calibrated.troubles:
+        options.say(trouble.message, trouble.remedy)
+    if json:
+        from vitprof.report.document import document_from_calibrations, json_text
+
+        options.write_text(json, json_text(document_from_calibrations(calibrated.calibrations)))
+    if str(json) == "-":
+        # Standard output is a program's now: a person reads of failures on the other stream.
+        for failure in (one.failure for one in calibrated.calibrations if one.failure):
+            options.say(failure.error, failure.remedy)
+    else:
+        from rich.console import Console
+
+        from vitprof.report.terminal import show_calibrations
+
+        show_calibrations(calibrated.calibrations, Console())
+    return int(worst(set(calibrated.exit_codes)))

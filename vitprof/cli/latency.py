@@ -44,6 +44,7 @@ def latency(
     no_reparam: options.NoReparam = False,
     exporter: options.ExporterOption = None,
     trust: options.Trust = False,
+    store: options.Store = None,
     samples: Annotated[bool, typer.Option("--samples", help="Put the raw samples into the JSON.")] = False,
     json: options.JsonFile = None,
     csv: Annotated[Path | None, typer.Option("--csv", help="Write a CSV table to FILE.", show_default=False)] = None,
@@ -90,7 +91,7 @@ def latency(
     )
     progress = progress_for(sys.stderr)
     try:
-        run = pipeline.measure(request, places(), progress)
+        run = pipeline.measure(request, places(store), progress)
     finally:
         progress.close()
     _show(run.results, samples, json, csv, md)

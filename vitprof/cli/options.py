@@ -52,6 +52,16 @@ Pretrained = Annotated[
 NoReparam = Annotated[
     bool, typer.Option("--no-reparam", help="Take re-parameterisable nets as built, not fused for inference.")
 ]
+Store = Annotated[
+    str | None,
+    typer.Option(
+        "--store", help="The results store, a file; default: results.sqlite in the data folder.", show_default=False
+    ),
+]
+ColumnMap = Annotated[
+    Path | None,
+    typer.Option("--map", help="Which column of a CSV holds what, as a TOML file.", show_default=False),
+]
 JsonFile = Annotated[
     Path | None, typer.Option("--json", help="Write JSON to FILE; - for standard output.", show_default=False)
 ]
@@ -91,6 +101,12 @@ def check_at_least(option: str, value: int | None, least: int) -> None:
     """`UsageError` for a number that cannot be meant."""
     if value is not None and value < least:
         raise UsageError(f"{option} {value} is below {least}", remedy=f"give {option} {least} or more")
+
+
+def check_positive(option: str, value: float) -> None:
+    """`UsageError` for a ratio that cannot be meant."""
+    if not 0 < value < float("inf"):
+        raise UsageError(f"{option} {value:g} is no positive number", remedy=f"give {option} 0.7 or another ratio")
 
 
 def names_from_list(text: str | None) -> tuple[str, ...]:

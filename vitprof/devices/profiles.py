@@ -75,6 +75,11 @@ def user_folder() -> Path:
     return (Path(override) if override else user_config_path("vitprof")) / "devices"
 
 
+def calibration_models() -> Path:
+    """The file whose factories build the models that peaks are measured with."""
+    return shipped_folder() / "calibration.py"
+
+
 def reference_model(name: str) -> Path:
     return shipped_folder() / "reference" / f"{name}.onnx"
 

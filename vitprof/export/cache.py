@@ -17,12 +17,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from vitprof.counts import Cost, Kind, Ledgers, OpRow
 from vitprof.errors import VitprofError
 from vitprof.export import eviction
 from vitprof.export.eviction import RECORD, folder_of
 from vitprof.export.staging import staging, unwritable
 from vitprof.places import places
-from vitprof.counts import Cost, Kind, Ledgers, OpRow
 from vitprof.records import Artifact, Exporter, ModelSpec, Precision, Source
 
 __all__ = [

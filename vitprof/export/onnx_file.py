@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from vitprof.errors import UsageError, VitprofError
-from vitprof.counts import Cost
 from vitprof.records import Precision
 
 # What a file with weights outside itself must contain: the key under which ONNX names such a file.
@@ -33,7 +32,6 @@ class OnnxFile:
     precision: Precision
     opset: int
     producer: str
-    cost: Cost
 
 
 def read_onnx(path: Path, batch: int, size: tuple[int, int] | None) -> OnnxFile:
@@ -44,9 +42,6 @@ def read_onnx(path: Path, batch: int, size: tuple[int, int] | None) -> OnnxFile:
     model = _parsed(path)
     value = _only_input(model.graph, path)
     name, dtype, dims = value.name, _dtype(value, path), _dims(value, path)
-    weights = model.graph.initializer
-    params = sum(math.prod(tensor.dims) for tensor in weights if tensor.data_type in _float_types())
-    weight_bytes = sum(math.prod(t.dims) * _float_types().get(t.data_type, 0) for t in weights)
     return OnnxFile(
         input_name=name,
         input_shape=_filled(dims, batch, size, path),
@@ -54,7 +49,6 @@ def read_onnx(path: Path, batch: int, size: tuple[int, int] | None) -> OnnxFile:
         precision=_precision(model.graph),
         opset=max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0),
         producer=f"{model.producer_name} {model.producer_version}".strip() or "not named in the file",
-        cost=Cost(params, macs=None, weight_bytes=weight_bytes, activation_bytes=None, ops=len(model.graph.node)),
     )
 
 

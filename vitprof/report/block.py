@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from vitprof.records import Interval, Result, StopReason, Summary
+from vitprof.records import Interval, Result, Roofline, StopReason, Summary
 from vitprof.report.cell import BROKEN, chip_of, failure_of, is_broken, keys_of, placement_ops_share
 from vitprof.report.notes import parity_phrases
 from vitprof.report.outside import plain
@@ -91,6 +91,16 @@ def _timing(result: Result, summary: Summary) -> Iterator[Line]:
     yield Line("images/s", (significant(summary.throughput_images_per_s),), is_void=void)
     achieved = summary.achieved_macs_per_s
     yield Line("achieved", (text_from_count(achieved, "MAC/s"),), is_void=void and achieved is not None)
+    if result.roofline is not None or result.utilisation is not None:
+        yield Line("roofline", tuple(_roofline(result.roofline, result.utilisation)), is_void=void)
+
+
+def _roofline(roofline: Roofline | None, utilisation: float | None) -> Iterator[str]:
+    if roofline is not None:
+        yield text_from_ns(roofline.total_ns)
+        yield f"{roofline.bound}-bound"
+    if utilisation is not None:
+        yield f"{text_from_share(utilisation)} of the peak MAC/s"
 
 
 def _ratio(summary: Summary, void: bool) -> Line:

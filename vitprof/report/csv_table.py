@@ -14,6 +14,7 @@ from typing import Any
 from vitprof.records import Result
 from vitprof.report.document import rows_from_results
 from vitprof.report.outside import plain
+from vitprof.report.schema import ResultDocument
 
 # (column, where its value stands in a JSON row). New columns go at the end: scripts may read by position.
 COLUMNS = (
@@ -86,10 +87,15 @@ _FORMULA_STARTS = ("=", "+", "-", "@")
 
 def csv_text(results: Sequence[Result]) -> str:
     """Header and one line a result, lines ended by `\\n`; failed cells are rows too."""
+    return csv_text_from_document(rows_from_results(results, with_samples=False))
+
+
+def csv_text_from_document(document: ResultDocument) -> str:
+    """The same of rows that are a document already."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(name for name, _ in COLUMNS)
-    for row in rows_from_results(results, with_samples=False).model_dump()["results"]:
+    for row in document.model_dump()["results"]:
         writer.writerow(_cell(_found(row, path)) for _, path in COLUMNS)
     return file.getvalue()
 

@@ -6,18 +6,23 @@ significant digits, more than any measurement here has, and parity figures are n
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from vitprof.counts import Cost, Kind, OpRow, kind_sums
 from vitprof.records import (
     Artifact,
-    Cost,
+    Calibration,
     Device,
+    Doubt,
     Exported,
     Interval,
     Latency,
     Parity,
+    Peak,
+    Peaks,
     Relative,
     Result,
     Round,
@@ -29,17 +34,23 @@ from vitprof.report.schema import (
     ArtifactDocument,
     ArtifactPart,
     ArtifactRow,
+    CalibrationDocument,
+    CalibrationRow,
     ColdPart,
     CostPart,
     DeviceDocument,
     DeviceRow,
     Document,
     FailurePart,
+    KindPart,
     LatencyPart,
+    LaunchPart,
     MemoryPart,
     ModelDocument,
     ModelRow,
     ParityPart,
+    PeakPart,
+    PeaksPart,
     PlacementPart,
     RelativePart,
     ResultDocument,
@@ -55,6 +66,7 @@ __all__ = [
     "ModelDocument",
     "ResultDocument",
     "ResultRow",
+    "dicts_from_results",
     "document_from_devices",
     "document_from_names",
     "json_text",
@@ -74,6 +86,12 @@ def json_text(document: Document) -> str:
 def rows_from_results(results: Sequence[Result], *, with_samples: bool) -> ResultDocument:
     """The document of `latency`, one row a result in the order given."""
     return ResultDocument(results=tuple(_row(result, with_samples) for result in results))
+
+
+def dicts_from_results(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """The rows of that document as plain values, without samples: what the results store keeps."""
+    document = rows_from_results(results, with_samples=False)
+    return [json.loads(row.model_dump_json(fallback=str)) for row in document.results]
 
 
 def document_from_exports(exports: Sequence[Exported]) -> ArtifactDocument:
@@ -130,6 +148,46 @@ def document_from_devices(devices: Sequence[Device], reachable: Mapping[str, boo
     )
 
 
+def document_from_calibrations(calibrations: Sequence[Calibration]) -> CalibrationDocument:
+    """The document of `devices calibrate`, one row a backend."""
+    return CalibrationDocument(
+        calibrations=tuple(
+            CalibrationRow(
+                device=encodable(one.device),
+                backend=one.backend,
+                precision=one.precision.value,
+                threads=one.threads,
+                outcome="failed" if one.failure else "ok",
+                failure=_given(one.failure, _failure),
+                peaks=_given(one.peaks, _peaks),
+                grade=one.grade.value if one.grade else None,
+                warnings=tuple(map(_warning, one.warnings)),
+            )
+            for one in calibrations
+        )
+    )
+
+
+def _peaks(peaks: Peaks) -> PeaksPart:
+    launch_ns = peaks.launch_ns
+    return PeaksPart(
+        macs_per_s=_peak(peaks.macs_per_s),
+        bytes_per_s=_peak(peaks.bytes_per_s),
+        launch_ns=LaunchPart(
+            value=round(launch_ns.value),
+            ci95=_borders(Interval(launch_ns.value, launch_ns.low, launch_ns.high), round),
+            source=encodable(launch_ns.source),
+        )
+        if launch_ns
+        else None,
+    )
+
+
+def _peak(peak: Peak) -> PeakPart:
+    ci95 = _borders(Interval(peak.value, peak.low, peak.high), _six_digits)
+    return PeakPart(value=_six_digits(peak.value), ci95=ci95, source=encodable(peak.source))
+
+
 def document_from_names(names: Sequence[tuple[str, str]]) -> ModelDocument:
     """The document of `models` from (name, source) pairs."""
     return ModelDocument(models=tuple(ModelRow(model=encodable(name), source=source) for name, source in names))
@@ -154,6 +212,9 @@ def _row(result: Result, with_samples: bool) -> ResultRow:
         outcome="failed" if failure else "ok",
         failure=_given(failure, _failure),
         **_measurements(result),
+        utilisation=_rounded(result.utilisation),
+        bound=result.roofline.bound if result.roofline else None,
+        roofline_ns=round(result.roofline.total_ns) if result.roofline else None,
         cost=_cost(artifact.cost) if artifact else None,
         parity=_given(result.parity, _parity),
         artifact=_given(artifact, _artifact),
@@ -181,11 +242,12 @@ def _measurements(result: Result) -> dict[str, Any]:
         "cold_ns": _cold(summary),
         "achieved_macs_per_s": _rounded(summary.achieved_macs_per_s),
         "memory": MemoryPart(peak_rss_bytes=summary.peak_rss_bytes, peak_device_bytes=None),
-        "warnings": tuple(
-            WarningPart(code=one.code, detail=encodable(one.detail), remedy=encodable(one.remedy))
-            for one in summary.warnings
-        ),
+        "warnings": tuple(map(_warning, summary.warnings)),
     }
+
+
+def _warning(doubt: Doubt) -> WarningPart:
+    return WarningPart(code=doubt.code, detail=encodable(doubt.detail), remedy=encodable(doubt.remedy))
 
 
 def _latency(latency: Latency, stop_reason: str | None) -> LatencyPart:
@@ -227,9 +289,25 @@ def _cost(cost: Cost) -> CostPart:
         macs=cost.macs,
         weight_bytes=cost.weight_bytes,
         activation_bytes=cost.activation_bytes,
+        ops=cost.ops,
+        kinds=_kinds(cost.rows) if cost.rows else None,
         uncounted_ops=dict(cost.uncounted_ops),
         coverage=cost.coverage,
+        is_lower_bound=cost.is_lower_bound,
     )
+
+
+def _kinds(rows: Sequence[OpRow]) -> dict[Kind, KindPart]:
+    return {
+        one.kind: KindPart(
+            calls=one.calls,
+            macs=one.macs,
+            bytes_in=one.bytes_in,
+            bytes_out=one.bytes_out,
+            weight_bytes=one.weight_bytes,
+        )
+        for one in kind_sums(rows)
+    }
 
 
 def _parity(parity: Parity) -> ParityPart:

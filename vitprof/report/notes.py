@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from vitprof.records import Parity, Result
+from vitprof.records import Calibration, Parity, Result
 from vitprof.report.cell import BROKEN, failure_of, is_broken, labels_of
 from vitprof.report.outside import plain
 from vitprof.units import text_from_share
@@ -53,6 +53,24 @@ def warning_notes(results: Sequence[Result]) -> tuple[Note, ...]:
         for warning in (result.summary.warnings if result.summary else ())
     ]
     return _grouped(found)
+
+
+def calibration_failure_notes(calibrations: Sequence[Calibration]) -> tuple[Note, ...]:
+    """One note a cause; backends that could not be calibrated for the same reason share it."""
+    failed = [(one.backend, one.failure) for one in calibrations if one.failure is not None]
+    return _grouped(
+        (f"failed at {plain(failure.stage)}", plain(backend), plain(failure.error), plain(failure.remedy))
+        for backend, failure in failed
+    )
+
+
+def calibration_warning_notes(calibrations: Sequence[Calibration]) -> tuple[Note, ...]:
+    """One note for each code with the same remedy; the backends that it concerns stand in it."""
+    return _grouped(
+        (plain(warning.code), plain(one.backend), plain(warning.detail), plain(warning.remedy))
+        for one in calibrations
+        for warning in one.warnings
+    )
 
 
 def text_from_parity(parity: Parity) -> str:

@@ -15,11 +15,20 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from vitprof.records import Device, Exported, Grade, Result, Source
+from vitprof.records import Calibration, Device, Exported, Grade, Result, Source
 from vitprof.report.block import Line, lines_of
 from vitprof.report.cell import is_broken
-from vitprof.report.notes import Note, broken_notes, failure_notes, parity_phrases, warning_notes
+from vitprof.report.notes import (
+    Note,
+    broken_notes,
+    calibration_failure_notes,
+    calibration_warning_notes,
+    failure_notes,
+    parity_phrases,
+    warning_notes,
+)
 from vitprof.report.outside import plain
+from vitprof.report.peaks import PEAK_HEADS, peak_cells, peak_lines
 from vitprof.report.survey import HEADS, cells_of, counts_of
 from vitprof.report.table import Column, columns_of, references_of, shared_facts
 from vitprof.units import NOT_KNOWN, text_from_bytes, text_from_count
@@ -27,6 +36,7 @@ from vitprof.units import NOT_KNOWN, text_from_bytes, text_from_count
 if TYPE_CHECKING:
     # At run time it would bring pydantic to commands that write no JSON.
     from vitprof.report.schema import CacheDocument, CachedRow
+    from vitprof.report.stored import Listed
 
 # Where the output is not a terminal it must not depend on one, and prose wider than this is hard to read anyway.
 _PROSE_WIDTH = 120
@@ -79,7 +89,7 @@ def show_exports(exports: Sequence[Exported], console: Console) -> None:
 def show_survey(exports: Sequence[Exported], console: Console) -> None:
     """Print a line for every model and format, then how many export with parity."""
     if exports:
-        _show_columns(HEADS, [tuple(plain(cell) for cell in cells_of(one)) for one in exports], console)
+        show_columns(HEADS, [tuple(plain(cell) for cell in cells_of(one)) for one in exports], console)
     for line in counts_of(exports):
         console.print(Text(line), soft_wrap=True)
 
@@ -97,18 +107,42 @@ def show_devices(devices: Sequence[Device], reachable: Mapping[str, bool], conso
         )
         for device in devices
     ]
-    _show_columns(("device", "kind", "transport", "backends", "reachable", "chip"), rows, console)
+    show_columns(("device", "kind", "transport", "backends", "reachable", "chip"), rows, console)
 
 
 def show_cache(document: CacheDocument, console: Console) -> None:
     """Print a line for every artifact of the cache, the one used last first; then the total, the limit, the folder."""
     rows = [_cached_cells(row) for row in document.artifacts]
     if rows:
-        _show_columns(("model", "format", "precision", "batch", "size", "bytes", "last used", ""), rows, console)
+        show_columns(("model", "format", "precision", "batch", "size", "bytes", "last used", ""), rows, console)
     cache = document.cache
     count = f"{len(rows) or 'no'} artifact{'' if len(rows) == 1 else 's'}"
     total = f"{text_from_bytes(cache.bytes)} of at most {text_from_bytes(cache.cap_bytes)}"
     console.print(Text(_GAP.join((count, total, plain(cache.folder))), _QUIET), soft_wrap=True)
+
+
+def show_stored(listed: Sequence[Listed], console: Console) -> None:
+    """Print a line for every row of the results store in the order given."""
+    from vitprof.report import stored
+
+    limit = console.width if console.is_terminal else None
+    columns = _fitting(stored.columns_of(listed), limit) if listed else []
+    widths = [_drawn_width(column) for column in columns]
+    aligned = [_aligned(column) for column in columns]
+    heads = [_padded(column.head, column, size) for column, size in zip(columns, widths, strict=True)]
+    lines = [Text(_GAP.join(heads), _HEAD) if listed else Text("no results")]
+    for index, one in enumerate(listed):
+        cells = [
+            Text(
+                _padded(texts[index], column, size),
+                _VOID if column.is_timing and stored.is_void(one.row) else _WORD_STYLES.get(texts[index], ""),
+            )
+            for texts, column, size in zip(aligned, columns, widths, strict=True)
+        ]
+        lines.append(Text(_GAP).join(cells))
+    for line in lines:
+        line.rstrip()
+        console.print(line, soft_wrap=True)
 
 
 def _cached_cells(row: CachedRow) -> tuple[str, ...]:
@@ -132,15 +166,27 @@ def _spoken_name(model: str, source: str | None) -> str:
     return f"{source}:{model}" if source == Source.TORCHVISION else model
 
 
-def _show_columns(heads: Sequence[str], rows: Sequence[Sequence[str]], console: Console) -> None:
+def show_columns(heads: Sequence[str], rows: Sequence[Sequence[str]], console: Console) -> None:
+    """Print a line for every row under its heads."""
     widths = [max(cell_len(row[index]) for row in (heads, *rows)) for index in range(len(heads))]
     for row in (heads, *rows):
         line = _GAP.join(cell + " " * (size - cell_len(cell)) for cell, size in zip(row, widths, strict=True)).rstrip()
         console.print(Text(line, _HEAD if row is heads else ""), soft_wrap=True)
 
 
-def show_device(device: Device, missing: str | None, console: Console) -> None:
-    """Print one profile: its peaks with their sources, and what is missing to measure on it."""
+def show_calibrations(calibrations: Sequence[Calibration], console: Console) -> None:
+    """Print the peaks of each backend with their intervals; then what to doubt, and why others have none."""
+    rows = [peak_cells(one) for one in calibrations if one.peaks is not None]
+    if rows:
+        show_columns(PEAK_HEADS, rows, console)
+    width = min(console.width, _PROSE_WIDTH) if console.is_terminal else _PROSE_WIDTH
+    lines = _notes("Failures", calibration_failure_notes(calibrations), "bold red", width)
+    for line in lines + _notes("Warnings", calibration_warning_notes(calibrations), "bold yellow", width):
+        console.print(line, soft_wrap=True)
+
+
+def show_device(device: Device, measured: Sequence[Calibration], missing: str | None, console: Console) -> None:
+    """Print one profile: its peaks and the measured ones with their sources, and what is missing to measure on it."""
     lines = [("kind", device.kind), ("chip", plain(device.chip)), ("transport", device.transport)]
     lines += [("host", plain(device.host))] if device.host else []
     lines += [("backends", ", ".join(device.backends))]
@@ -149,6 +195,7 @@ def show_device(device: Device, missing: str | None, console: Console) -> None:
     if device.peak_bytes_per_s:
         peak = device.peak_bytes_per_s
         lines.append(("peak memory", f"{text_from_count(peak.value, 'B/s')}  ({plain(peak.source)})"))
+    lines += [line for calibration in measured for line in peak_lines(calibration)]
     lines += [("notes", plain(device.notes))] if device.notes else []
     lines.append(("reachable", plain(missing) if missing else "yes"))
     console.print(Text(plain(device.name), _HEAD), soft_wrap=True)

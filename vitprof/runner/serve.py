@@ -18,6 +18,7 @@ from vitprof.runner.wire import (
     Outputs,
     OutputsRequest,
     Plan,
+    ProfileRequest,
     Ready,
     Tensor,
     WireError,
@@ -56,6 +57,8 @@ class Server:
             return self._block(request.index)
         if isinstance(request, OutputsRequest):
             return self._outputs(request.path)
+        if isinstance(request, ProfileRequest):
+            return self._session.profile(request, self._clock)
         raise WireError(f"a {type(request).__name__} is not a request")
 
     def end(self) -> End:

@@ -3,8 +3,9 @@
 Its own file because both sides import exactly this. Unknown fields are ignored (an older runner in a device's cache
 goes on working), unknown types and text that is no message raise `WireError`.
 
-Host to runner: `Plan` first, then `BlockRequest` and `OutputsRequest` in any order, then `EndRequest`.
-Runner to host: `Ready` once, then one `Block` or `Outputs` a request, then `End`; a `Failure` at any time ends it.
+Host to runner: `Plan` first, then `BlockRequest` and `OutputsRequest` in any order, or one `ProfileRequest`, then
+`EndRequest`. Runner to host: `Ready` once, then one `Block`, `Outputs` or `Profile` a request, then `End`; a `Failure`
+at any time ends it.
 """
 
 from __future__ import annotations
@@ -45,6 +46,9 @@ class Plan:
     min_calls: int = 3
     # A call at least this long is its own warm-up: nothing is set aside, and one such call makes a block.
     slow_call_ns: int = 500_000_000
+    # Load with the runtime's own profiler on; the files that it writes have this path as their beginning. It costs
+    # time in every call: such a process answers a `ProfileRequest` and is never timed.
+    profile_path: Optional[str] = None
     # The process ends by itself this long after it has read the Plan, whatever it is doing.
     deadline_s: float = 3600.0
 
@@ -59,6 +63,14 @@ class OutputsRequest:
     """Run every input once and write the outputs to `path`."""
 
     path: str
+
+
+@dataclass(frozen=True)
+class ProfileRequest:
+    """Run under the profiler so often, or for about `longest_ns` if that is less; once in a process."""
+
+    runs: int = 100
+    longest_ns: int = 3_000_000_000
 
 
 @dataclass(frozen=True)
@@ -119,6 +131,35 @@ class Outputs:
 
 
 @dataclass(frozen=True)
+class ProfiledOp:
+    """One operator as the runtime ran it, equal calls of one module added up where the runtime names modules."""
+
+    name: str
+    op: str
+    # Of one inference, on average.
+    ns: float
+    calls: int = 1
+    # Dotted path of the module that called it, where the runtime knows modules.
+    module: Optional[str] = None
+    # What it was made of or calls, by the names that the runtime remembers.
+    members: Tuple[str, ...] = ()
+    # Names of the profiled operators that read its output, where the runtime tells.
+    feeds: Tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Where the time of an inference goes; `total_ns` is the whole of it, under the profiler."""
+
+    ops: Tuple[ProfiledOp, ...]
+    total_ns: float
+    # How many inferences the means are taken of.
+    runs: int
+    # The graph as the runtime changed it, where it writes one.
+    graph: Optional[str] = None
+
+
+@dataclass(frozen=True)
 class End:
     peak_rss_bytes: Optional[int]
     environment: Mapping[str, Any] = field(default_factory=dict)
@@ -134,15 +175,19 @@ class Failure:
     detail: str = ""
 
 
-Message = Union[Plan, BlockRequest, OutputsRequest, EndRequest, Ready, Block, Outputs, End, Failure]
+Message = Union[
+    Plan, BlockRequest, OutputsRequest, ProfileRequest, EndRequest, Ready, Block, Outputs, Profile, End, Failure
+]
 _TYPES: Mapping[str, Type[Any]] = {
     "plan": Plan,
     "block": BlockRequest,
     "outputs": OutputsRequest,
+    "profile": ProfileRequest,
     "end": EndRequest,
     "ready": Ready,
     "samples": Block,
     "tensors": Outputs,
+    "profiled": Profile,
     "ended": End,
     "failure": Failure,
 }
@@ -170,6 +215,8 @@ def _built(kind: Type[Any], body: Mapping[str, Any]) -> Any:
     values = {name: _frozen(value) for name, value in body.items() if name in known}
     if kind is Outputs:
         values["tensors"] = tuple(_built(Tensor, tensor) for tensor in body["tensors"])
+    if kind is Profile:
+        values["ops"] = tuple(_built(ProfiledOp, op) for op in body["ops"])
     return kind(**values)
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from typing import Any, List, Mapping, Optional, Protocol, Tuple
+from typing import Any, Callable, List, Mapping, Optional, Protocol, Tuple
+
+from vitprof.runner.wire import Profile, ProfileRequest
 
 
 class Session(Protocol):
@@ -22,6 +24,9 @@ class Session(Protocol):
 
     def outputs(self, index: int) -> List[Tuple[str, str, Tuple[int, ...], bytes]]:
         """(name, dtype, shape, little-endian bytes) of every output for input `index`."""
+
+    def profile(self, request: ProfileRequest, clock: Callable[[], int]) -> Profile:
+        """Where the time of a call goes, by the runtime's own profiler; loaded with `Plan.profile_path`."""
 
 
 class BackendError(Exception):
@@ -45,16 +50,23 @@ class Backend:
     install: str
     # Comes with an extra of the package, so that its absence is no fault.
     is_extra: bool = False
+    # Tells which of its operators take the time.
+    has_profile: bool = False
 
 
 BACKENDS: Mapping[str, Backend] = {
-    "ort": Backend("vitprof.runner.backends.ort", "onnx", "onnxruntime", "pip install onnxruntime"),
-    "torch": Backend("vitprof.runner.backends.torch", "module", "torch", "pip install torch"),
+    "ort": Backend("vitprof.runner.backends.ort", "onnx", "onnxruntime", "pip install onnxruntime", has_profile=True),
+    "torch": Backend("vitprof.runner.backends.torch", "module", "torch", "pip install torch", has_profile=True),
     "compile": Backend("vitprof.runner.backends.compile", "module", "torch", "pip install torch"),
     "openvino": Backend(
-        "vitprof.runner.backends.openvino", "onnx", "openvino", "pip install 'vitprof[openvino]'", is_extra=True
+        "vitprof.runner.backends.openvino",
+        "onnx",
+        "openvino",
+        "pip install 'vitprof[openvino]'",
+        is_extra=True,
+        has_profile=True,
     ),
-    "fake": Backend("vitprof.runner.backends.fake", None, None, ""),
+    "fake": Backend("vitprof.runner.backends.fake", None, None, "", has_profile=True),
 }
 
 

@@ -23,6 +23,9 @@ def version() -> str:
 
 
 def load(plan: Plan) -> eager.TorchSession:
+    if plan.profile_path:
+        message = "torch.compile has no profile by layer: it makes kernels of its own out of several layers"
+        raise BackendError("load", message, "profile the model with --backend torch, ort or openvino")
     _check_compiler()
     # Workers would stay beside the timed process; the one that compiles here is enough for one model.
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")

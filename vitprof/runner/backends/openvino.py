@@ -7,11 +7,12 @@ which is another model. One stream, so that all threads work on the one image; i
 from __future__ import annotations
 
 import time
-from typing import Any, List, Optional, Tuple
+from typing import Any, Callable, List, Optional, Tuple
 
 from vitprof.runner.backends import BackendError
 from vitprof.runner.images import array_of
-from vitprof.runner.wire import Plan
+from vitprof.runner.profiles import openvino as profiles
+from vitprof.runner.wire import Plan, Profile, ProfileRequest
 
 # int8: the quantised operators of the file run in int8 by themselves, the rest in fp32.
 _HINTS = {"fp32": "f32", "fp16": "f16", "int8": "f32"}
@@ -51,9 +52,17 @@ class _OpenvinoSession:
         self._request: Any = compiled.create_infer_request()
         self._request.set_input_tensor(self._image)
         self._start, self._wait = self._request.start_async, self._request.wait
+        self._calls = 0
+        if plan.profile_path:
+            self.call = self._counted_call  # type: ignore[method-assign]
 
     def call(self) -> None:
         # Not `infer`: it builds a dict of the outputs, and copies them.
+        self._start()
+        self._wait()
+
+    def _counted_call(self) -> None:
+        self._calls += 1
         self._start()
         self._wait()
 
@@ -69,6 +78,9 @@ class _OpenvinoSession:
             (name, str(array.dtype), tuple(array.shape), array.tobytes()) for name, array in zip(self._names, arrays)
         ]
 
+    def profile(self, request: ProfileRequest, clock: Callable[[], int]) -> Profile:
+        return profiles.profile(self._request, self.call, self._calls, request, clock)
+
 
 def name_of(output: Any, index: int) -> str:
     names = sorted(output.get_names())
@@ -81,6 +93,7 @@ def _config(plan: Plan) -> "dict[str, Any]":
         "NUM_STREAMS": 1,
         "INFERENCE_NUM_THREADS": plan.threads,
         "INFERENCE_PRECISION_HINT": _HINTS[plan.precision],
+        **(profiles.CONFIG if plan.profile_path else {}),
     }
 
 

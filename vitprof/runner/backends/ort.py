@@ -7,11 +7,12 @@ the core from the next one), and graph optimisation is named, not left to the de
 
 from __future__ import annotations
 
-from typing import Any, List, Optional, Tuple
+from typing import Any, Callable, List, Optional, Tuple
 
 from vitprof.runner.backends import BackendError
 from vitprof.runner.images import array_of
-from vitprof.runner.wire import Plan
+from vitprof.runner.profiles import ort as profiles
+from vitprof.runner.wire import Plan, Profile, ProfileRequest
 
 _OUT_OF_MEMORY = ("bad_alloc", "failed to allocate", "out of memory", "bad allocation")
 
@@ -65,6 +66,9 @@ class _OrtSession:
             for name, array in zip(self._output_names, arrays)
         ]
 
+    def profile(self, request: ProfileRequest, clock: Callable[[], int]) -> Profile:
+        return profiles.profile(self._session, self.call, self._plan.profile_path or "", request, clock)
+
 
 def _session(onnxruntime: Any, plan: Plan) -> Any:
     options = onnxruntime.SessionOptions()
@@ -79,6 +83,8 @@ def _session(onnxruntime: Any, plan: Plan) -> Any:
     if plan.precision == "int8":
         # Without VNNI, products of signed weights may overflow 16 bits unless ONNX Runtime is asked to mind that.
         options.add_session_config_entry("session.x64quantprecision", "1")
+    if plan.profile_path:
+        profiles.enable(options, plan.profile_path)
     for name, value in plan.options.items():
         options.add_session_config_entry(name, str(value))
     try:

@@ -11,8 +11,9 @@ from typing import Any, Callable, List, Optional, Tuple
 from vitprof.runner.backends import BackendError
 from vitprof.runner.images import bytes_of
 from vitprof.runner.modules import module_of
+from vitprof.runner.profiles import torch as profiles
 from vitprof.runner.tensors import bytes_from_tensor, flat_tensors
-from vitprof.runner.wire import Plan
+from vitprof.runner.wire import Plan, Profile, ProfileRequest
 
 
 def version() -> str:
@@ -71,6 +72,9 @@ class TorchSession:
             (f"output{place}", str(tensor.dtype).rpartition(".")[2], tuple(tensor.shape), bytes_from_tensor(tensor))
             for place, tensor in enumerate(tensors)
         ]
+
+    def profile(self, request: ProfileRequest, clock: Callable[[], int]) -> Profile:
+        return profiles.profile(self._forward, self._image, request, clock)
 
 
 def _image(plan: Plan, index: int) -> Any:

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from vitprof.devices.profiles import reference_model
+from vitprof.devices.transports.fake import VirtualClock
+from vitprof.export.inputs import seeded_inputs, write_tensors
+from vitprof.runner.backends import BackendError, backend_module, fake
+from vitprof.runner.profiles import middle_half, ort, profiled_runs
+from vitprof.runner.profiles import torch as torch_profiles
+from vitprof.runner.wire import Plan, ProfileRequest
+
+RECORDED = Path(__file__).parent / "recorded" / "ort_profile.json"
+REQUEST = ProfileRequest(runs=8)
+
+
+def _plan(image_file: Path, backend: str, **changes: object) -> Plan:
+    fields: dict[str, object] = {
+        "backend": backend,
+        "artifact": str(reference_model("cpu-ref-1")),
+        "inputs": str(image_file),
+        "input_name": "image",
+        "input_shape": (1, 3, 224, 224),
+        "profile_path": str(image_file.parent / "profile"),
+    }
+    return Plan(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def test_a_recorded_trace_gives_the_mean_time_of_each_node() -> None:
+    runs = ort.runs_from_trace(json.loads(RECORDED.read_text()))
+    assert [len(run) for run in runs] == [3, 3]
+    ops = ort.ops_from_runs(runs)
+    # (1322 + 1374) / 2, (1485 + 1326) / 2, (469 + 70) / 2 microseconds.
+    assert [(op.name, op.op, op.ns) for op in ops] == [
+        ("relu_1_nchwc", "Conv", 1_348_000.0),
+        ("relu_3_nchwc", "Conv", 1_405_500.0),
+        ("conv_4_nchwc", "Conv", 269_500.0),
+    ]
+
+
+def test_runs_with_different_nodes_are_refused_and_not_added_up() -> None:
+    first, second = ort.runs_from_trace(json.loads(RECORDED.read_text()))
+    with pytest.raises(BackendError, match=r"\[2, 3\] node events"):
+        ort.ops_from_runs([first, second[:2]])
+    with pytest.raises(BackendError, match="no node events"):
+        ort.ops_from_runs([])
+
+
+def test_means_are_taken_of_the_runs_between_the_quartiles() -> None:
+    # In order of time: 1 at 3, 2 at 0, 3 at 4, 4 at 1, 5 at 6, 6 at 2, 7 at 7, 90 at 5; two go at each end.
+    assert middle_half([2, 4, 6, 1, 3, 90, 5, 7]) == [1, 2, 4, 6]
+    assert middle_half([5]) == [0]
+
+
+def test_a_slow_model_is_run_less_often_than_asked() -> None:
+    clock = VirtualClock()
+    request = ProfileRequest(runs=100, longest_ns=3_000_000_000)
+    # 3 s / 0.4 s = 7 runs; and five where even one is longer than that.
+    assert profiled_runs(lambda: clock.wait(400_000_000), request, clock) == [400_000_000] * 7
+    assert len(profiled_runs(lambda: clock.wait(4_000_000_000), request, clock)) == 5
+    assert len(profiled_runs(lambda: clock.wait(1_000_000), request, clock)) == 100
+
+
+def test_onnx_runtime_tells_the_time_of_each_node_and_keeps_its_graph(image_file: Path) -> None:
+    import onnx
+
+    session = backend_module("ort").load(_plan(image_file, "ort"))
+    session.call()
+    profile = session.profile(REQUEST, time.perf_counter_ns)
+    assert profile.graph
+    nodes = onnx.load(profile.graph, load_external_data=False).graph.node
+    assert [op.op for op in profile.ops] == [node.op_type for node in nodes]
+    # The four runs between the quartiles of eight.
+    assert profile.runs == 4 and 0 < sum(op.ns for op in profile.ops) <= profile.total_ns
+    # The trace and the weights are gone; the graph is fetched by the host.
+    assert [path.name for path in image_file.parent.glob("profile*")] == ["profile.onnx"]
+
+
+def test_openvino_tells_the_time_of_what_it_ran_and_what_that_feeds(image_file: Path) -> None:
+    pytest.importorskip("openvino")
+    session = backend_module("openvino").load(_plan(image_file, "openvino"))
+    session.call()
+    profile = session.profile(REQUEST, time.perf_counter_ns)
+    names = {op.name for op in profile.ops}
+    assert {"Convolution", "FullyConnected"} <= {op.op for op in profile.ops}
+    assert profile.runs == 8 and sum(op.ns for op in profile.ops) > 0
+    assert all(set(op.feeds) <= names for op in profile.ops) and any(op.feeds for op in profile.ops)
+    assert any(op.members for op in profile.ops)
+
+
+def test_events_of_torch_go_to_the_innermost_module_and_the_outermost_operator() -> None:
+    events = [
+        ("vitprof run", 0, 100),
+        ("vitprof module:", 1, 95),
+        ("vitprof module:head", 10, 60),
+        ("aten::linear", 12, 50),
+        ("aten::t", 13, 15),
+        ("aten::addmm", 16, 48),
+        ("vitprof module:head.act", 52, 58),
+        ("aten::relu_", 53, 57),
+        ("aten::add", 70, 80),
+        ("aten::add", 80, 86),
+        # After the run: of nobody.
+        ("aten::add", 101, 999),
+    ]
+    [run] = torch_profiles.runs_from_events(events[::-1])
+    ops = torch_profiles.ops_from_runs([run, run])
+    assert [(op.module, op.op, op.calls, op.ns, op.members) for op in ops] == [
+        ("head", "linear", 1, 38.0, ("addmm", "t")),
+        ("head.act", "relu_", 1, 4.0, ()),
+        # 10 + 6 in two calls.
+        ("", "add", 2, 16.0, ()),
+    ]
+
+
+class _Net(torch.nn.Module):
+    """One activation under two names, and operators of the model's own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        act = torch.nn.GELU()
+        self.stem = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 4, stride=4), act)
+        self.head = torch.nn.Sequential(torch.nn.Linear(8, 5), act)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.head(self.stem(image).mean((2, 3)))
+
+
+@pytest.mark.parametrize("format", ["pt2", "pt"])
+def test_torch_knows_modules_in_programs_and_none_in_torchscript(format: str, tmp_path: Path) -> None:
+    from vitprof.export.pt2_export import export_pt2
+
+    write_tensors(tmp_path / "images.bin", seeded_inputs((1, 3, 16, 16), "float32", 1, seed=0))
+    net, image, path = _Net().eval().requires_grad_(False), torch.zeros(1, 3, 16, 16), tmp_path / f"net.{format}"
+    export_pt2(net, image, path) if format == "pt2" else torch.jit.trace(net, image).save(str(path))
+    plan = _plan(tmp_path / "images.bin", "torch", artifact=str(path), input_shape=(1, 3, 16, 16))
+    profile = backend_module("torch").load(plan).profile(REQUEST, time.perf_counter_ns)
+    modules = {(op.op, op.module) for op in profile.ops}
+    if format == "pt":
+        assert {module for _, module in modules} == {""} and {"_convolution", "linear"} <= {op for op, _ in modules}
+    else:
+        assert {("conv2d", "stem.0"), ("gelu", "stem.1"), ("linear", "head.0"), ("gelu", "head.1")} <= modules
+    assert profile.runs == 4 and 0 < sum(op.ns for op in profile.ops) <= profile.total_ns
+
+
+def test_hooks_name_a_shared_module_by_the_path_of_its_caller(tmp_path: Path) -> None:
+    net, image = _Net().eval().requires_grad_(False), torch.zeros(1, 3, 16, 16)
+    profile = torch_profiles.profile(net, image, REQUEST, time.perf_counter_ns)
+    modules = {(op.op, op.module) for op in profile.ops}
+    assert {("gelu", "stem.1"), ("gelu", "head.1"), ("mean", "")} <= modules
+    # The hooks are gone.
+    assert not torch.nn.modules.module._global_forward_pre_hooks
+
+
+def test_compile_says_that_it_has_no_profile(image_file: Path) -> None:
+    with pytest.raises(BackendError, match="no profile by layer") as caught:
+        backend_module("compile").load(_plan(image_file, "compile"))
+    assert "--backend torch, ort or openvino" in caught.value.remedy
+
+
+def test_the_fake_backend_has_a_fixed_profile() -> None:
+    profile = fake.load(Plan(backend="fake")).profile(REQUEST, time.perf_counter_ns)
+    assert profile.total_ns == 1_000_000 and sum(op.ns for op in profile.ops) == 900_000

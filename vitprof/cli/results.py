@@ -1,0 +1,198 @@
+"""`vitprof results`: what was measured so far, and results from elsewhere beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vitprof.cli import options
+from vitprof.errors import UsageError, VitprofError
+
+if TYPE_CHECKING:
+    from vitprof.places import Places
+    from vitprof.report.schema import ResultDocument
+    from vitprof.report.stored import Listed
+
+# Of the rows of a table that say too little, so many are told each; the rest are counted.
+_SHOWN_UNUSABLE = 10
+
+app = typer.Typer(help="List and import results.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command("list")
+def list_results(
+    pattern: Annotated[str, typer.Argument(metavar="[GLOB]", help="Models such as 'lowformer*'.")] = "*",
+    backend: Annotated[
+        str | None, typer.Option("--backend", "--backends", help="Only these, comma-separated.", show_default=False)
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", "--devices", help="Only these, comma-separated.", show_default=False)
+    ] = None,
+    run: Annotated[str | None, typer.Option("--run", help="Only the rows of this run.", show_default=False)] = None,
+    is_all: Annotated[bool, typer.Option("--all", help="Earlier rows of a cell too.")] = False,
+    store: options.Store = None,
+    json: options.JsonFile = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write a CSV table to FILE.", show_default=False)] = None,
+) -> None:
+    """List the results in the store, newest first; of one cell the latest."""
+    from vitprof.places import places
+
+    options.check_writable(json, csv)
+    listed = _listed(
+        places(store),
+        pattern,
+        backends=options.names_from_list(backend),
+        devices=options.names_from_list(device),
+        run=run,
+        is_all=is_all,
+    )
+    if json or csv:
+        from vitprof.report.schema import ResultDocument
+
+        _write(ResultDocument(results=tuple(one.row for one in listed)), json, csv)
+    if any(str(file) == "-" for file in (json, csv) if file):
+        return
+    from rich.console import Console
+
+    from vitprof.report.terminal import show_stored
+
+    show_stored(listed, Console())
+
+
+@app.command("import")
+def import_results(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE...", help="JSON of vitprof latency, or a CSV such as timm publishes.", show_default=False
+        ),
+    ],
+    map: Annotated[
+        Path | None,
+        typer.Option("--map", help="Which column of a CSV holds what, as a TOML file.", show_default=False),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", help="Of all rows of a CSV; default: the file's name.", show_default=False)
+    ] = None,
+    backend: Annotated[str | None, typer.Option("--backend", help="Of all rows of a CSV.", show_default=False)] = None,
+    precision: Annotated[
+        str | None, typer.Option("--precision", help="Of all rows of a CSV.", show_default=False)
+    ] = None,
+    store: options.Store = None,
+) -> None:
+    """Import results: all files or none; a row that the store holds already is not added again."""
+    from vitprof.places import places
+    from vitprof.report.outside import encodable, plain
+    from vitprof.store.runs import new_run
+
+    address = places(store).ready_store()
+    told = {"device": device, "backend": backend, "precision": precision}
+    facts = {name: text for name, text in told.items() if text is not None}
+    documents = [_document(file, map, facts) for file in files]
+    runs = [new_run(f"import {encodable(str(file))}") for file in files]
+    rows = [document.model_dump(mode="json")["results"] for document in documents]
+
+    from vitprof.store.results import open_store
+
+    with open_store(address) as opened:
+        added = opened.add_missing(list(zip(runs, rows, strict=True)))
+    for file, run, all_rows, count in zip(files, runs, rows, added, strict=True):
+        typer.echo(f"{plain(str(file))}: {_text_from_added(run.id, count, len(all_rows))}")
+
+
+def _text_from_added(run: str, added: int, total: int) -> str:
+    held = total - added
+    phrases = [f"{added} result{'' if added == 1 else 's'} imported as run {run}"] if added else []
+    phrases += [f"{held} of {total} {'was' if held == 1 else 'were'} in the store already"] if held else []
+    return ", ".join(phrases) or "holds no results"
+
+
+def _listed(
+    where: Places, pattern: str, *, backends: Sequence[str], devices: Sequence[str], run: str | None, is_all: bool
+) -> list[Listed]:
+    from vitprof.report.reading import rows_from_stored
+    from vitprof.report.stored import Listed
+
+    address = where.store
+    if "://" not in address and not Path(address).exists():
+        # Looking must not make a store; in the data folder there is none before the first measurement.
+        if where.named_store is None:
+            return []
+        raise UsageError(
+            f"there is no results store {address}",
+            remedy=f"make one with: vitprof latency MODEL --store {address}",
+        )
+    from vitprof.store.results import open_store
+
+    with open_store(where.ready_store()) as opened:
+        rows = opened.rows(pattern, backends=backends, devices=devices, run=run, is_all=is_all)
+    read = rows_from_stored([one.document for one in rows])
+    return [Listed(row, one.run, one.origin.value) for row, one in zip(read, rows, strict=True)]
+
+
+def _write(document: ResultDocument, json: Path | None, csv: Path | None) -> None:
+    if json:
+        from vitprof.report.document import json_text
+
+        options.write_text(json, json_text(document))
+    if csv:
+        from vitprof.report.csv_table import csv_text_from_document
+
+        options.write_text(csv, csv_text_from_document(document))
+
+
+def _document(file: Path, map: Path | None, facts: Mapping[str, Any]) -> ResultDocument:
+    """The rows of one file; `facts` are those that a table does not say: device, backend, precision."""
+    from vitprof.report.outside import encodable
+    from vitprof.report.reading import document_from_text
+
+    text = _text(file)
+    if file.suffix == ".json" or text.lstrip()[:1] in ("{", "["):
+        if map or facts:
+            options_given = ", ".join(f"--{name}" for name in (*(["map"] if map else []), *facts))
+            raise UsageError(
+                f"{file} is JSON and says itself what {options_given} would say",
+                remedy="import JSON files and CSV files with one command each",
+            )
+        return document_from_text(text, encodable(str(file)))
+    return _document_from_table(file, map, facts)
+
+
+def _document_from_table(file: Path, map: Path | None, facts: Mapping[str, Any]) -> ResultDocument:
+    import dataclasses
+
+    from vitprof.report.outside import plain
+    from vitprof.report.reading import document_from_points
+    from vitprof.store.tables import read_table
+    from vitprof.units import NOT_KNOWN
+
+    table = read_table(file, map)
+    points = [dataclasses.replace(point, **facts) for point in table.points]
+    for name in ("backend", "precision"):
+        if any(getattr(point, name) == NOT_KNOWN for point in points):
+            raise UsageError(
+                f"{file} does not say the {name} of its rows",
+                remedy=f"add --{name} NAME, or name its column with --map",
+            )
+    for row in table.unusable[:_SHOWN_UNUSABLE]:
+        typer.echo(plain(f"{file}, line {row.line}, left out: {row.model}: {row.reason}"), err=True)
+    if len(table.unusable) > _SHOWN_UNUSABLE:
+        typer.echo(plain(f"{file}: {len(table.unusable)} rows left out in all"), err=True)
+    return document_from_points(points, str(file))
+
+
+def _text(file: Path) -> str:
+    """The file's text; `UsageError` where there is none, `VitprofError` where it cannot be read."""
+    if not file.is_file():
+        what = "is a folder" if file.is_dir() else "there is no such file"
+        raise UsageError(f"cannot import {file}: {what}", remedy="name a JSON or a CSV file")
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise VitprofError(
+            f"cannot import {file}: {why}", remedy="name a JSON or a CSV file, in UTF-8", stage="import"
+        ) from error

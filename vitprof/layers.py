@@ -1,0 +1,134 @@
+"""A layer profile from a model's name: the artifact, one process under the runtime's profiler, the counts beside it.
+
+Its own file beside the pipeline because nothing here is a measurement: a profiler costs time in every operator, so
+the process is never timed and its figures are shares.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vitprof.analysis.layers import layer_profile
+from vitprof.comparisons import ProfiledModel
+from vitprof.counts import OpRow
+from vitprof.devices import profiles, reach
+from vitprof.devices.transports import RunnerFailed, Transport
+from vitprof.errors import UsageError, VitprofError
+from vitprof.export.locks import InUse
+from vitprof.group import Timeouts
+from vitprof.pipeline import plan_of
+from vitprof.places import Places
+from vitprof.records import Artifact, Device, ModelSpec
+from vitprof.report.progress import NoProgress, Progress
+from vitprof.runner.backends import BACKENDS
+from vitprof.runner.sensors import cores
+from vitprof.runner.wire import Plan, Profile, ProfileRequest, Ready
+from vitprof.workshop import Workshop
+
+# Modules are added up to so many parts of their path: `blocks.3`, `stages.1`.
+DEPTH = 2
+
+
+@dataclass(frozen=True)
+class LayersRequest:
+    """Which model is to be profiled on what. `like`: everything about the model but its name."""
+
+    model: str
+    like: ModelSpec
+    device: str = "local"
+    device_file: Path | None = None
+    # None: the device's first that can be profiled.
+    backend: str | None = None
+    threads: int | None = None
+    depth: int = DEPTH
+    trust: bool = False
+    timeouts: Timeouts = field(default_factory=Timeouts)
+
+
+def profile_layers(request: LayersRequest, places: Places, progress: Progress | None = None) -> ProfiledModel:
+    """The layer profile of one model on one backend; every failure is a `VitprofError`."""
+    progress = progress or NoProgress()
+    device = profiles.device(request.device, request.device_file)
+    backend = _backend(request.backend, device)
+    reach.check_installed(backend, device)
+    threads = request.threads or device.threads or cores()
+    with InUse(places.cache_root) as in_use:
+        transport = reach.transport_to(device, places.cache_root)
+        with Workshop(places.cache_root, progress, trust=request.trust) as workshop:
+            spec = _one(workshop.specs((request.model,), request.like), request.model)
+            artifact = workshop.artifact(spec, BACKENDS[backend].format or "", in_use)
+        progress.stage("profile", f"{artifact.spec.name} on {backend}")
+        with tempfile.TemporaryDirectory(prefix="vitprof-") as scratch:
+            path = transport.scratch("profile", Path(scratch))
+            plan = dataclasses.replace(plan_of(artifact, backend, threads, transport), profile_path=path)
+            ready, profile = profile_of(plan, transport, request.timeouts)
+            graph = transport.fetch(profile.graph, Path(scratch)) if profile.graph else None
+            profile, rows = _explained(profile, graph, artifact)
+    return ProfiledModel(
+        spec=artifact.spec,
+        input_shape=artifact.input_shape,
+        device=device.name,
+        backend=backend,
+        backend_version=ready.backend_version,
+        threads=threads,
+        profile=layer_profile(profile, rows, batch=artifact.spec.batch, depth=request.depth),
+    )
+
+
+def profile_of(plan: Plan, transport: Transport, timeouts: Timeouts) -> tuple[Ready, Profile]:
+    """What a fresh process says of itself and of its operators; `VitprofError` where it breaks."""
+    link = None
+    try:
+        link = transport.start(plan)
+        ready = link.receive(timeouts.load_s)
+        link.send(ProfileRequest())
+        profile = link.receive(timeouts.block_s)
+    except RunnerFailed as failed:
+        failure = failed.failure
+        raise VitprofError(failure.error, remedy=failure.remedy, stage=failure.stage) from failed
+    finally:
+        if link is not None:
+            link.close()
+    assert isinstance(ready, Ready) and isinstance(profile, Profile)  # noqa: S101 - the protocol of wire.py
+    return ready, profile
+
+
+def _explained(profile: Profile, graph: Path | None, artifact: Artifact) -> tuple[Profile, Sequence[OpRow]]:
+    """The profile with the members of its operators by the names of the counted ones, and these."""
+    if artifact.format != "onnx":
+        return profile, artifact.cost.rows
+    from vitprof.cost.onnx_count import count_onnx
+    from vitprof.export.fused import with_members_of_graph, with_members_of_names
+
+    batch, channels, height, width = artifact.input_shape
+    rows = count_onnx(artifact.path, (batch, channels, height, width), input_name=artifact.input_name).rows
+    if graph is not None:
+        ops = with_members_of_graph(artifact.path, graph, profile.ops)
+    else:
+        ops = with_members_of_names(artifact.path, profile.ops)
+    return dataclasses.replace(profile, ops=ops), rows
+
+
+def _one(specs: Sequence[ModelSpec], text: str) -> ModelSpec:
+    if len(specs) != 1:
+        named = ", ".join(spec.name for spec in specs[:3])
+        raise UsageError(f"'{text}' names {len(specs)} models ({named}, …)", remedy="name one model")
+    return specs[0]
+
+
+def _backend(name: str | None, device: Device) -> str:
+    offered = [one for one in device.backends if one in BACKENDS and BACKENDS[one].has_profile]
+    if name is None and offered:
+        return offered[0]
+    reach.check_backend(name or "", device)
+    if name not in offered:
+        raise UsageError(
+            f"backend '{name}' cannot tell which of its operators take the time",
+            remedy=f"use --backend {', '.join(offered)}" if offered else "choose another --device",
+            stage="backend",
+        )
+    return str(name)

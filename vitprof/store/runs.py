@@ -1,0 +1,49 @@
+"""What brought rows into the results store.
+
+Its own file because a measurement names its run before anything is measured, and the database library is loaded only
+when there is something to write.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from vitprof import __version__
+
+
+class Origin(StrEnum):
+    """Whether this program measured a row for this store or read it from a file."""
+
+    MEASURED = "measured"
+    IMPORTED = "imported"
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """One command that brought rows: `latency`, or `import FILE`."""
+
+    id: str
+    started_at: str
+    vitprof_version: str
+    command: str
+
+
+def new_run(command: str) -> StoredRun:
+    """A run that begins now, under an id that no other has."""
+    now = datetime.now(UTC)
+    return StoredRun(
+        f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}", now.isoformat(timespec="seconds"), __version__, command
+    )
+
+
+def utc_text(moment: str) -> str:
+    """An ISO 8601 time in UTC, so that order of text is order of time; `ValueError` for anything else."""
+    read = datetime.fromisoformat(moment)
+    try:
+        zoned = read if read.tzinfo else read.replace(tzinfo=UTC)
+        return zoned.astimezone(UTC).isoformat(timespec="seconds")
+    except OverflowError as error:
+        raise ValueError(str(error)) from error
