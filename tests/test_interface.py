@@ -23,6 +23,8 @@ COMMANDS = (
     "latency",
     "layers",
     "count",
+    "compare",
+    "pareto",
     "export",
     "models",
     "devices list",

@@ -17,6 +17,7 @@ from vitprof.errors import UsageError
 from vitprof.places import Places
 from vitprof.records import Interval
 from vitprof.store.tables import Accuracies, read_table
+from vitprof.units import NOT_KNOWN
 
 # As many as a line of an error can name.
 _MOST_GROUPS = 6
@@ -94,7 +95,8 @@ def _one_group(points: Sequence[Point], cost: CostName, source: Source) -> Group
 def _where(group: Group, cost: CostName) -> str:
     if cost in _COUNTED:
         return ""
-    return f"{group.device}, {group.backend}, {group.precision}, batch {group.batch}"
+    known = [name for name in (group.device, group.backend, group.precision) if name != NOT_KNOWN]
+    return ", ".join((*known, f"batch {group.batch}"))
 
 
 def _named(point: Point) -> str:

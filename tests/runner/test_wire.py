@@ -15,6 +15,9 @@ from vitprof.runner.wire import (
     Outputs,
     OutputsRequest,
     Plan,
+    Profile,
+    ProfiledOp,
+    ProfileRequest,
     Ready,
     Tensor,
     WireError,
@@ -35,6 +38,24 @@ _messages = st.one_of(
     st.builds(BlockRequest, index=_whole),
     st.builds(OutputsRequest, path=st.text()),
     st.just(EndRequest()),
+    st.builds(ProfileRequest, runs=_whole, longest_ns=_whole),
+    st.builds(
+        Profile,
+        ops=st.lists(
+            st.builds(
+                ProfiledOp,
+                name=st.text(),
+                op=st.text(),
+                ns=_whole.map(float),
+                module=st.none() | st.text(),
+                members=st.lists(st.text()).map(tuple),
+                feeds=st.lists(st.text()).map(tuple),
+            )
+        ).map(tuple),
+        total_ns=_whole.map(float),
+        runs=_whole,
+        graph=st.none() | st.text(),
+    ),
     st.builds(
         Block,
         index=_whole,

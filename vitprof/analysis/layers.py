@@ -29,7 +29,8 @@ _KINDS: Mapping[str, Kind] = {
         Kind.ACTIVATION: "gelu fastgelu biasgelu quickgelu relu relu6 hardswish hardsigmoid sigmoid tanh elu leakyrelu"
         " prelu selu mish silu hardtanh hardswish_ relu_ silu_ leaky_relu",
         Kind.ELEMENTWISE: "subgraph eltwise add sub mul div",
-        Kind.POOL: "globalaveragepool averagepool maxpool globalmaxpool reducemean reducesum pooling reduce",
+        Kind.POOL: "globalaveragepool averagepool maxpool globalmaxpool reducemean reducesum pooling reduce"
+        " mean sum amax adaptive_avg_pool2d adaptive_max_pool2d avg_pool2d max_pool2d",
         Kind.RESAMPLE: "resize upsample interpolate",
         Kind.DATA_MOVEMENT: "reorderinput reorderoutput reorder transpose reshape squeeze unsqueeze flatten cast"
         " convert identity split variadicsplit slice stridedslice concat concatenation gather expand tile pad"
@@ -46,6 +47,7 @@ _PRECEDENCE = (
 # The counter takes fused attention apart; these of its parts are given back to whatever fuses them.
 _ATTENTION_PARTS = frozenset({Kind.ATTENTION, Kind.OTHER_MATMUL, Kind.SOFTMAX, Kind.ELEMENTWISE, Kind.DATA_MOVEMENT})
 _ATTENTION_OPS = ("attention", "encoder_layer")
+_CONVOLUTIONS = frozenset({Kind.CONV, Kind.DEPTHWISE_CONV, Kind.POINTWISE_CONV})
 DISAGREEMENTS = 10
 
 
@@ -105,10 +107,10 @@ def _by_module(ops: Sequence[ProfiledOp], rows: Sequence[OpRow]) -> tuple[_Claim
     for place, op in enumerate(ops):
         places.setdefault(op.module or "", []).append(place)
     for row in rows:
-        place = _claimer(row, ops, places.get(row.module if has_modules else "", []))
-        if place is not None:
-            found[place].append(row)
-    return tuple(_Claimed(op, tuple(found[place]), tuple(found[place])) for place, op in enumerate(ops))
+        claimer = _claimer(row, ops, places.get(row.module if has_modules else "", []))
+        if claimer is not None:
+            found[claimer].append(row)
+    return tuple(_Claimed(op, tuple(own), tuple(own)) for op, own in zip(ops, found, strict=True))
 
 
 def _claimer(row: OpRow, ops: Sequence[ProfiledOp], places: Sequence[int]) -> int | None:
@@ -152,9 +154,11 @@ def _weightiest(one: _Claimed) -> OpRow:
 
 def _kind(one: _Claimed) -> Kind | None:
     """That of most of its MACs; without any what the runtime calls it, else the most telling of its rows."""
-    heaviest = _weightiest(one)
-    if heaviest.macs:
-        return heaviest.kind
+    products = {row.kind for row in one.known if row.macs}
+    if len(products) > 1 and products <= _CONVOLUTIONS:
+        return Kind.CONV
+    if products:
+        return _weightiest(one).kind
     by_type = _KINDS.get(one.op.op.lower())
     kinds = {row.kind for row in one.known}
     if by_type is not None and (not kinds or by_type not in (Kind.ELEMENTWISE, Kind.DATA_MOVEMENT)):

@@ -97,11 +97,13 @@ def with_members_of_names(original: Path, ops: Sequence[ProfiledOp]) -> tuple[Pr
     known = {node.outputs[0]: node for node in graph.nodes}
     known.update({node.name: node for node in graph.nodes if node.name})
     computed: dict[str, int] = {}
-    for place, op in enumerate(ops):
-        for name in op.members:
-            node = known.get(name) or known.get(name.rpartition("/")[0])
-            for tensor in node.outputs if node else ():
-                computed.setdefault(tensor, place)
+    # Whole names first: `fc/transpose_a` only prepares what `fc` does.
+    for is_whole in (True, False):
+        for place, op in enumerate(ops):
+            for name in op.members:
+                node = known.get(name if is_whole else name.rpartition("/")[0])
+                for tensor in node.outputs if node else ():
+                    computed.setdefault(tensor, place)
     return _with_members(graph, ops, computed)
 
 

@@ -22,6 +22,8 @@ COUNTS = {"macs": "MACs", "params": "parameters", "activations": "activations", 
 UNEXPLAINED = "unexplained"
 _SHOWN_INVERSIONS = 10
 _SHOWN_LEFT_OUT = 10
+# A run of one's own is shown model by model, a published table is not.
+_MOST_IN_TABLE = 60
 _LIMITS = Limits()
 
 
@@ -40,12 +42,16 @@ def comparison_sections(
         return (Section("nothing to compare"),)
     telling = [group for group in groups if len(groups) == 1 or group.best_count is not None or group.inversions_total]
     silent = [f"{group_title(group)}." for group in groups if group not in telling]
-    sections = [
-        section for group in telling for section in (_predictions(group), _inversions(group, limits, most_inversions))
-    ]
+    few = [disagreement_section(group) for group in groups if group not in telling and len(group.points) > 1]
+    sections = [section for group in telling for section in _of_group(group, limits, most_inversions)]
     if silent:
-        sections.append(Section("Too few models to say anything", tuple(silent), level=1))
+        sections += [Section("Too few models to say how well counts predict time", tuple(silent), level=1), *few]
     return (*sections, *([_verdicts(pairs)] if pairs else []))
+
+
+def _of_group(group: Disagreement, limits: Limits, most_inversions: int | None) -> list[Section]:
+    table = [disagreement_section(group)] if len(group.points) <= _MOST_IN_TABLE else []
+    return [_predictions(group), *table, _inversions(group, limits, most_inversions)]
 
 
 def disagreement_section(group: Disagreement) -> Section:
@@ -119,7 +125,8 @@ def placements(group: Disagreement) -> tuple[Placed, ...]:
 def group_title(group: Disagreement) -> str:
     """`local × ort × fp32, batch 1: 24 models`."""
     batch = "every batch" if group.batch is None else f"batch {group.batch}"
-    where = " × ".join((group.device, group.backend, group.precision))
+    known = [name for name in (group.device, group.backend, group.precision) if name != NOT_KNOWN]
+    where = " × ".join(known)
     return f"{where}, {batch}: {counted(len(group.points), 'model')}"
 
 

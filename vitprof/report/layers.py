@@ -81,11 +81,17 @@ def csv_text(profile: LayerProfile) -> str:
     heads = ("name", "op", "kind", "module", "calls", "ns", "time_share", "macs", "macs_share", "bytes", "bytes_share")
     writer.writerow((*heads, "macs_per_s", "members"))
     for op in profile.ops:
-        names = (plain(op.name), plain(op.op), "" if op.kind is None else op.kind.value, plain(op.module))
+        names = (_cell(op.name), _cell(op.op), "" if op.kind is None else op.kind.value, _cell(op.module))
         numbers = _part(op.work).model_dump().values()
         cells = ("" if number is None else number for number in numbers)
-        writer.writerow((*names, op.calls, *cells, "; ".join(map(plain, op.members))))
+        writer.writerow((*names, op.calls, *cells, _cell("; ".join(op.members))))
     return file.getvalue()
+
+
+def _cell(text: str) -> str:
+    """One line of text that no spreadsheet runs (OWASP, "CSV Injection")."""
+    shown = plain(text)
+    return f"'{shown}" if shown.startswith(("=", "+", "-", "@")) else shown
 
 
 def document(model: ProfiledModel) -> LayersDocument:

@@ -16,7 +16,7 @@ from vitprof.report.comparison import counted
 from vitprof.report.pareto import COSTS, by_cost
 from vitprof.report.plot_axes import log_counts, log_times
 from vitprof.report.plot_labels import Label, place_labels
-from vitprof.report.plot_style import FAINT, INK, PALETTE, QUIET, new_figure, pictured, save, settle, shown
+from vitprof.report.plot_style import FAINT, INK, PALETTE, QUIET, new_figure, pictured, save, settle, shown, titled
 from vitprof.units import NS_PER_UNIT
 
 if TYPE_CHECKING:
@@ -52,12 +52,12 @@ def pareto_plot(points: Sequence[FrontPoint], cost: str, file: Path, *, where: s
         axis_values = [point.cost.value / scale for point in drawn]
         (log_times if scale > 1 else log_counts)(axes.xaxis, axis_values)
         axes.set_xlabel(f"{COSTS[cost].head}{f', {unit}' if unit else ''}")
-        axes.set_ylabel("accuracy")
+        axes.set_ylabel("top-1 accuracy, %")
         # Room above for names.
         axes.margins(y=0.12)
         axes.grid(True)
         title = f"Accuracy against {COSTS[cost].head}: {counted(len(drawn), 'model')}"
-        axes.set_title(f"{title}, {shown(where, 60)}" if where else title, loc="left")
+        axes.set_title(titled(f"{title}, {where}" if where else title, 80), loc="left")
         figure.legend(loc="outside right upper")
         settle(figure)
         place_labels(

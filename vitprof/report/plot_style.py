@@ -8,6 +8,7 @@ name is never handed to TeX.
 from __future__ import annotations
 
 import re
+import textwrap
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -156,6 +157,11 @@ def family_styles(models: Iterable[str]) -> Mapping[str, FamilyStyle]:
         for name, colour, marker in zip(ranked, PALETTE, _MARKERS, strict=False)
     }
     return {name: styles.get(name, OTHER_STYLE) for name in ranked}
+
+
+def titled(text: str, width: int = 52) -> str:
+    """A title from outside in at most two lines of `width` characters: one is no wider than the axes under it."""
+    return textwrap.fill(shown(text, 2 * width), width, max_lines=2, placeholder="…")
 
 
 def shown(name: str, longest: int = _LONGEST_NAME) -> str:

@@ -29,6 +29,7 @@ from vitprof.report.plot_style import (
     save,
     settle,
     shown,
+    titled,
 )
 from vitprof.units import NS_PER_UNIT
 
@@ -162,7 +163,7 @@ def _scatter(axes: Axes, group: Disagreement, styles: Mapping[str, FamilyStyle])
     log_times(axes.yaxis, [point.image_ns / NS_PER_UNIT[unit] for point in points])
     axes.set_xlabel("MACs of one image")
     axes.set_ylabel(f"{time_name(group)}, {'µs' if unit == 'us' else unit}")
-    axes.set_title(shown(group_title(group), 90), loc="left")
+    axes.set_title(titled(group_title(group)), loc="left")
     axes.grid(True, which="major")
 
 
@@ -333,7 +334,7 @@ def _rank_frame(axes: Axes, group: Disagreement, total: int) -> None:
         spine.set_visible(False)
     for side in (0, 1):
         axes.axvline(side, color=FAINT, linewidth=0.8, zorder=1)
-    axes.set_title(shown(group_title(group), 90), pad=14)
+    axes.set_title(titled(group_title(group)), pad=14)
 
 
 def _family_legend(figure: Figure, styles: Mapping[str, FamilyStyle], *, with_directions: bool = False) -> None:

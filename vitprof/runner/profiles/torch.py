@@ -111,9 +111,8 @@ def _named(forward: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """`forward`, or for a program of torch.export one that runs it node by node, each in the range of its module."""
     import torch
 
-    if not isinstance(forward, torch.fx.GraphModule):
-        return forward
-    if not any(node.meta.get("nn_module_stack") for node in forward.graph.nodes):
+    nodes = forward.graph.nodes if isinstance(forward, torch.fx.GraphModule) else ()
+    if not any(node.meta.get("nn_module_stack") for node in nodes):
         return forward
 
     class Named(torch.fx.Interpreter):  # type: ignore[misc]
@@ -125,7 +124,8 @@ def _named(forward: Callable[[Any], Any]) -> Callable[[Any], Any]:
             with torch.profiler.record_function(_MODULE + path.lstrip(".")):
                 return super().run_node(node)
 
-    return Named(forward).run  # type: ignore[no-any-return]
+    run: Callable[[Any], Any] = Named(forward).run
+    return run
 
 
 @contextlib.contextmanager
