@@ -22,6 +22,7 @@ from vitprof.comparisons import Disagreement, Limits, PairVerdict, Point
 from vitprof.devices import profiles
 from vitprof.errors import ExitCode, UsageError, VitprofError
 from vitprof.export.locks import InUse
+from vitprof.layers import LayersRequest, keep, profile_layers
 from vitprof.pipeline import Request, measure
 from vitprof.places import Places
 from vitprof.points import LeftOut, points_from_document
@@ -43,6 +44,8 @@ class Choice:
     all_pairs: bool = False
     # Searched for in the model's name.
     match: str | None = None
+    # The models of shown inversions get a layer profile, where they have none.
+    with_layers: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,8 +120,9 @@ def _stored(sides: Sides, places: Places, models: Sequence[str]) -> tuple[tuple[
             for glob in models or ("*",)
             for row in store.rows(glob, backends=sides.backends, devices=sides.devices, run=run)
         ]
-    read = [points_from_document([row.document], row.run) for row in rows]
-    return tuple(point for found, _ in read for point in found), tuple(one for _, missing in read for one in missing)
+        read = [points_from_document([row.document], row.run) for row in rows]
+        points = store.with_time_shares([point for found, _ in read for point in found])
+    return points, tuple(one for _, missing in read for one in missing)
 
 
 def compare_measured(request: Request, sides: Sides, choice: Choice, places: Places, progress: Progress) -> Compared:
@@ -137,10 +141,50 @@ def compare_measured(request: Request, sides: Sides, choice: Choice, places: Pla
             troubles += run.troubles
             if ExitCode.INTERRUPTED in codes:
                 break
-    points, left_out = points_from_document(rows)
-    named = sides if sides.backends or sides.devices else dataclasses.replace(sides, backends=request.backends)
-    compared = _compared(matching(points, choice), named, choice, left_out)
+    found, left_out = points_from_document(rows)
+    points = matching(found, choice)
+    compared = _compared(_with_shares(points, places), sides, choice, left_out)
+    if choice.with_layers and ExitCode.INTERRUPTED not in codes:
+        troubles += _profiled(compared.groups, request, places, progress)
+        compared = _compared(_with_shares(points, places), sides, choice, left_out)
     return dataclasses.replace(compared, exit_codes=frozenset(codes), troubles=tuple(troubles))
+
+
+def _with_shares(points: Sequence[Point], places: Places) -> tuple[Point, ...]:
+    from vitprof.store.results import open_store
+
+    with open_store(places.ready_store()) as store:
+        return store.with_time_shares(points)
+
+
+def _profiled(
+    groups: Sequence[Disagreement], request: Request, places: Places, progress: Progress
+) -> list[VitprofError]:
+    """Keeps a layer profile of every model in a shown inversion that has none; returns what went wrong."""
+    wanted = {
+        (point.model, point.backend, point.device, point.batch): point
+        for group in groups
+        for inversion in group.inversions
+        for point in (inversion.slower, inversion.faster)
+        if point.time_shares is None and BACKENDS[point.backend].has_profile
+    }
+    troubles = []
+    for point in wanted.values():
+        asked = LayersRequest(
+            point.model,
+            request.like,
+            device=point.device,
+            device_file=request.device_file,
+            backend=point.backend,
+            threads=point.threads,
+            trust=request.trust,
+            timeouts=request.timeouts,
+        )
+        try:
+            keep(profile_layers(asked, places, progress), places)
+        except VitprofError as error:
+            troubles.append(error)
+    return troubles
 
 
 def _present(

@@ -79,6 +79,15 @@ def profile_layers(request: LayersRequest, places: Places, progress: Progress | 
     )
 
 
+def keep(profiled: ProfiledModel, places: Places) -> None:
+    """Leaves the shares of time in the results store, where `compare` finds reasons in them; `VitprofError`."""
+    # Not before there is something to keep: the database library takes its time to load.
+    from vitprof.store.results import open_store
+
+    with open_store(places.ready_store()) as store:
+        store.add_profile(profiled)
+
+
 def profile_of(plan: Plan, transport: Transport, timeouts: Timeouts) -> tuple[Ready, Profile]:
     """What a fresh process says of itself and of its operators; `VitprofError` where it breaks."""
     link = None

@@ -219,3 +219,48 @@ def test_what_is_stored_is_not_measured_again(tmp_path: Path) -> None:
 def test_likely_mistakes_are_told(words: tuple[str, ...], said: str, tmp_path: Path) -> None:
     done = vitprof(tmp_path, "compare", *words)
     assert done.returncode in (2, 3) and said in done.stderr and "Traceback" not in done.stderr
+
+
+FACTORIES = """
+import torch
+
+class Thin(torch.nn.Module):
+    # A few products, and forty passes over a large tensor.
+    def __init__(self):
+        super().__init__()
+        self.stem, self.head = torch.nn.Conv2d(3, 32, 1), torch.nn.Linear(32, 10)
+    def forward(self, image):
+        x = self.stem(image)
+        for _ in range(20):
+            x = torch.nn.functional.softmax(x, dim=1) + x
+        return self.head(x.mean((2, 3)))
+
+class Dense(torch.nn.Module):
+    # Ten times the products, on a small one.
+    def __init__(self):
+        super().__init__()
+        self.stem, self.body = torch.nn.Conv2d(3, 64, 8, 8), torch.nn.Conv2d(64, 64, 3, padding=1)
+        self.head = torch.nn.Linear(64, 10)
+    def forward(self, image):
+        return self.head(self.body(self.stem(image)).mean((2, 3)))
+
+def thin():
+    return Thin(), torch.zeros(1, 3, 128, 128)
+
+def dense():
+    return Dense(), torch.zeros(1, 3, 128, 128)
+"""
+
+
+@pytest.mark.slow
+def test_a_reason_is_measured_where_layers_are_asked_for(tmp_path: Path) -> None:
+    file = tmp_path / "nets.py"
+    file.write_text(FACTORIES)
+    models = (f"{file}:thin", f"{file}:dense")
+    words = ("compare", *models, "--backends", "ort", "--effort", "quick", "--threads", "1", "--layers", "--json", "-")
+    done = vitprof(tmp_path, *words)
+    assert done.returncode == 0, done.stderr
+    [group] = json.loads(done.stdout)["groups"]
+    [inversion] = group["inversions"]["rows"]
+    assert inversion["slower"].endswith("thin") and inversion["faster"].endswith("dense")
+    assert "softmax" in inversion["reason"] and "measured" in inversion["reason"]

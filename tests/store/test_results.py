@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sqlite3
 from collections.abc import Callable
@@ -14,8 +15,10 @@ from sqlalchemy.schema import CreateTable
 
 from tests.export.processes import started, wait_for
 from tests.report import samples
+from vitprof.comparisons import LayerProfile, LayerSum, Point, ProfiledModel, TimedWork
+from vitprof.counts import Kind
 from vitprof.errors import UsageError, VitprofError
-from vitprof.records import Result
+from vitprof.records import ModelSpec, Result, Source
 from vitprof.report.document import dicts_from_results
 from vitprof.store import schema
 from vitprof.store.results import Store, open_store
@@ -278,3 +281,26 @@ def test_a_document_is_kept_as_json_text_that_any_program_can_read(file: Path) -
         store.add(EARLY, [row(samples.hostile())])
     [(document, model)] = sqlite3.connect(file).execute("SELECT document, model FROM results").fetchall()
     assert json.loads(document) == row(samples.hostile()) and model == samples.HOSTILE_NAME
+
+
+def profiled(pool_share: float, threads: int = 1) -> ProfiledModel:
+    work = TimedWork(1.0, pool_share, None, None, None, None, None)
+    told = LayerSum("pool", 1, work)
+    not_told = LayerSum(None, 1, dataclasses.replace(work, time_share=1 - pool_share))
+    profile = LayerProfile(2.0, 0.0, 30, 1 - pool_share, None, (), (told, not_told), (), ())
+    spec = ModelSpec("net", Source.TIMM)
+    return ProfiledModel(spec, (1, 3, 96, 64), "local", "ort", "1.31.1", threads, profile)
+
+
+def test_points_get_the_shares_of_the_latest_profile_of_their_own_cell(file: Path) -> None:
+    point = Point("net", (96, 64), 1, "fp32", "local", "ort", 1e6, threads=1)
+    others = [
+        dataclasses.replace(point, **change) for change in ({"threads": 2}, {"size": (64, 96)}, {"backend": "torch"})
+    ]
+    with open_store(file) as store:
+        store.add_profile(profiled(0.25))
+        store.add_profile(profiled(0.75))
+    with open_store(file) as store:
+        told, *untold = store.with_time_shares([point, *others])
+    assert told.time_shares == {Kind.POOL: 0.75}
+    assert [one.time_shares for one in untold] == [None, None, None]

@@ -61,6 +61,9 @@ def compare(
     min_time_ratio: Annotated[
         float, typer.Option("--min-time-ratio", help="An inversion takes at least this multiple of the other's time.")
     ] = 1.5,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Profile the layers of models in inversions, so that reasons are measured.")
+    ] = False,
     batch: options.Batch = 1,
     size: options.Size = None,
     precision: options.PrecisionOption = Precision.FP32,
@@ -103,7 +106,7 @@ def compare(
         from vitprof.report.plot_style import check_plot_file
 
         check_plot_file(plot)
-    choice = Choice(Limits(max_macs_ratio, min_time_ratio), all_pairs, match)
+    choice = Choice(Limits(max_macs_ratio, min_time_ratio), all_pairs, match, layers)
     sides = Sides(*(options.names_from_list(names) for names in (backend, device, runs)))
     request = Request(
         models=tuple(models or ()),

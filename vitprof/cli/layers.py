@@ -42,6 +42,7 @@ def layers(
     no_reparam: options.NoReparam = False,
     exporter: options.ExporterOption = None,
     trust: options.Trust = False,
+    store: options.Store = None,
     json: options.JsonFile = None,
     csv: Annotated[
         Path | None, typer.Option("--csv", help="Write every operator as CSV to FILE.", show_default=False)
@@ -54,8 +55,9 @@ def layers(
     ] = None,
 ) -> None:
     """Show how a model's time is shared, beside its shares of MACs and bytes, by the runtime's own profile."""
+    from vitprof.errors import VitprofError
     from vitprof.group import Timeouts
-    from vitprof.layers import LayersRequest, profile_layers
+    from vitprof.layers import LayersRequest, keep, profile_layers
     from vitprof.places import places
     from vitprof.report.progress import progress_for
     from vitprof.units import duration_s_from_text
@@ -85,9 +87,14 @@ def layers(
     )
     progress = progress_for(sys.stderr)
     try:
-        profiled = profile_layers(request, places(), progress)
+        profiled = profile_layers(request, places(store), progress)
     finally:
         progress.close()
+    try:
+        keep(profiled, places(store))
+    except VitprofError as error:
+        # What was profiled is shown all the same.
+        options.say(error.message, error.remedy)
     _show(profiled, by, whole, json, csv, md)
     if plot:
         from vitprof.report.layers import share_bars

@@ -12,7 +12,8 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import TracebackType
@@ -21,10 +22,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Engine, create_engine, event, exc, func, insert, inspect, select
 from sqlalchemy.engine import URL, make_url
 
+from vitprof.comparisons import Point, ProfiledModel
+from vitprof.counts import Kind
 from vitprof.errors import UnreachableError, UsageError, VitprofError
 from vitprof.places import check_store
 from vitprof.store.runs import Origin, StoredRun, utc_text
-from vitprof.store.schema import CELL, META, METADATA, RESULTS, RUNS, VERSION, VERSION_KEY
+from vitprof.store.schema import CELL, META, METADATA, PROFILES, RESULTS, RUNS, VERSION, VERSION_KEY
 
 # As long as another process may hold the file before a writer gives up; one writes for milliseconds.
 _BUSY_TIMEOUT_MS = 60_000
@@ -115,6 +118,31 @@ class Store:
                 for one in connection.execute(wanted)
             )
 
+    def add_profile(self, profiled: ProfiledModel) -> None:
+        """Keeps where the time of a model goes, by kind of operator."""
+        _, _, height, width = profiled.input_shape
+        values = {
+            **{"model": profiled.spec.name, "height": height, "width": width, "batch": profiled.spec.batch},
+            **{"precision": profiled.spec.precision.value, "device": profiled.device, "backend": profiled.backend},
+            **{"threads": profiled.threads, "started_at": datetime.now(UTC).isoformat(timespec="seconds")},
+            "time_shares": _text({kind.value: share for kind, share in profiled.profile.time_shares.items()}),
+        }
+        with _told(self._shown), self._writer.begin() as connection:
+            connection.execute(insert(PROFILES), [values])
+
+    def with_time_shares(self, points: Sequence[Point]) -> tuple[Point, ...]:
+        """The points, each with where its time goes if a layer profile of the same cell was kept."""
+        with _told(self._shown), self._engine.connect() as connection:
+            rows = connection.execute(select(PROFILES).order_by(PROFILES.c.started_at, PROFILES.c.id)).mappings()
+            kept = {_profiled_cell(dict(row)): row["time_shares"] for row in rows}
+        found = [kept.get(_point_cell(point)) for point in points]
+        return tuple(
+            replace(point, time_shares={Kind(name): share for name, share in json.loads(text).items()})
+            if text
+            else point
+            for point, text in zip(points, found, strict=True)
+        )
+
     def runs(self) -> tuple[StoredRun, ...]:
         """Every run that brought rows, the newest first."""
         order = (RUNS.c.started_at.desc(), RUNS.c.id.desc())
@@ -201,6 +229,16 @@ def _check_version(connection: Connection, shown: str) -> None:
             remedy="pip install --upgrade vitprof, or name another file with --store",
             stage="store",
         )
+
+
+def _profiled_cell(row: Mapping[str, Any]) -> tuple[object, ...]:
+    names = ("model", "height", "width", "batch", "precision", "device", "backend", "threads")
+    return tuple(row[name] for name in names)
+
+
+def _point_cell(point: Point) -> tuple[object, ...]:
+    size = point.size or (None, None)
+    return (point.model, *size, point.batch, point.precision, point.device, point.backend, point.threads)
 
 
 def _values(run: StoredRun, row: Mapping[str, Any], origin: Origin) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 Its own file because a change here is a change of the format: raise `VERSION` with it and say below what changed.
 
-    version 1   runs, results, meta
+    version 1   runs, results, profiles, meta
 
 A row's JSON document is kept whole, as text; the other columns repeat what is looked for. Nothing here is special to
 one database.
@@ -56,6 +56,23 @@ RESULTS = Table(
     # Of the document, to know a row again that is imported twice.
     Column("content_hash", String, nullable=False, index=True),
     Column("document", Text, nullable=False),
+)
+# Where the time of a model goes, by kind of operator; of one cell the latest counts.
+PROFILES = Table(
+    "profiles",
+    METADATA,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("model", String, nullable=False, index=True),
+    Column("height", Integer, nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("batch", Integer, nullable=False),
+    Column("precision", String, nullable=False),
+    Column("device", String, nullable=False),
+    Column("backend", String, nullable=False),
+    Column("threads", Integer, nullable=False),
+    Column("started_at", String, nullable=False),
+    # JSON: a share of the operators' time by kind.
+    Column("time_shares", Text, nullable=False),
 )
 # Rows that are equal in these measure the same thing in the same way: of them the latest counts.
 CELL = tuple(
