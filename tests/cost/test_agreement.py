@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("onnx")
 
-from vitprof.cost.agreement import Cause, agreement
+from vitprof.cost.agreement import Cause, agreement, text_from_agreement
 from vitprof.cost.onnx_count import count_onnx
 from vitprof.counts import Cost, Kind, OpRow
 
@@ -58,6 +58,16 @@ def test_a_disagreement_names_its_operators_the_worst_first() -> None:
     # `c` has the same sum under another kind: no cause.
     assert compared.causes == (Cause("b", Kind.CONV, 200, 300), Cause("a", Kind.LINEAR, 100, 90))
     assert [cause.difference_macs for cause in compared.causes] == [100, -10]
+
+
+def test_what_differs_is_told_in_words() -> None:
+    mine = _cost(_row("a", 1000), _row("table", 31, depends=False))
+    assert text_from_agreement(agreement(mine, _cost(_row("a", 1000)))) == (
+        "the exporter folded table (op, 31.00), which needs no image",
+    )
+    assert text_from_agreement(agreement(mine, _cost(_row("a", 1200), _row("table", 31, depends=False)))) == (
+        "a (linear): 1.200 k in the file, 1.000 k in the module",
+    )
 
 
 def test_a_graph_without_modules_is_compared_by_kind() -> None:
