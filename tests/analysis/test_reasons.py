@@ -108,6 +108,18 @@ def test_the_measured_time_by_kind_goes_before_what_was_counted() -> None:
     assert "elementwise" in reason(slower, unprofiled, _TIME_RATIO)
 
 
+def test_dense_products_are_one_kind_in_time() -> None:
+    # 10 ms: 7 ms in linear layers for 70 MMACs. 5 ms: 4.5 ms in pointwise convolutions for 90 MMACs.
+    linear, pointwise = kind(Kind.LINEAR, 1, 70e6), kind(Kind.POINTWISE_CONV, 1, 90e6)
+    slower = point(image_ns=_SLOWER_NS, kinds=(linear,), time_shares={Kind.LINEAR: 0.7, Kind.NORM: 0.25})
+    faster = point(kinds=(pointwise,), time_shares={Kind.POINTWISE_CONV: 0.9})
+    # Of 5.0 ms more, products take 2.5 and norms 2.5.
+    assert reason(slower, faster, _TIME_RATIO) == (
+        "measured: 2.500 ms more in matrix products and convolutions at 10.00 GMAC/s against 20.00 GMAC/s"
+        " and 2.500 ms more in elementwise and norm traffic, of a gap of 5.000 ms"
+    )
+
+
 def test_a_profile_that_cannot_place_the_gap_leaves_it_to_the_counts() -> None:
     slower = point(image_ns=_SLOWER_NS, kinds=(kind(Kind.RESAMPLE, 30),), time_shares={Kind.CONV: 0.2})
     faster = point(kinds=_PLAIN, time_shares={Kind.CONV: 0.1})

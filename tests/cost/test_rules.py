@@ -127,6 +127,18 @@ def test_an_encoder_layer_in_eval_is_counted_whole() -> None:
     assert torch.backends.mha.get_fastpath_enabled()
 
 
+def test_flex_attention_is_counted_where_it_can_run() -> None:
+    from torch.nn.attention import flex_attention as module
+
+    def attended(image: torch.Tensor) -> Any:
+        both = tokens(image)[None].contiguous()
+        return module.flex_attention(both, both, both)
+
+    # Not on shapes alone: torch refuses it on the meta device. One head of 36 tokens of 4.
+    assert macs_by_kind(cost_of(attended, IMAGE)) == {Kind.ATTENTION: 2 * 36 * 36 * 4}
+    assert module._FLEX_ATTENTION_DISABLE_COMPILE_DEBUG is False
+
+
 @pytest.mark.parametrize(
     ("name", "shapes", "macs"),
     [

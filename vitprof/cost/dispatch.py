@@ -8,6 +8,7 @@ name. Fused attention is taken apart before: its own bytes would be those of one
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,8 @@ _FIRST_OUTPUT_ONLY = frozenset({"native_batch_norm", "_native_batch_norm_legit_n
 # They overwrite their first argument without reading it.
 _WRITES_ONLY = frozenset({"fill", "zero"})
 _ROLE = "_vitprof_role"
+# Of attention, which is the only one of them that computes.
+_NAMES_WITHOUT_SCHEMA = ("query", "key", "value")
 
 
 @dataclass(frozen=True)
@@ -112,11 +115,19 @@ def _attention_taken_apart() -> Iterator[None]:
 
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
+    # Flex attention compiles itself, out of sight, unless torch is told that somebody debugs it.
+    flex = sys.modules.get("torch.nn.attention.flex_attention")
+    flag = "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG"
+    debugged = getattr(flex, flag, None)
+    if debugged is not None:
+        setattr(flex, flag, True)
     try:
         with sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
+        if debugged is not None:
+            setattr(flex, flag, debugged)
 
 
 def _mode(tally: Tally, scope: scopes.Scope) -> Any:
@@ -124,6 +135,9 @@ def _mode(tally: Tally, scope: scopes.Scope) -> Any:
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Counting(TorchDispatchMode):  # type: ignore[misc]
+        # Operators that call functions, such as flex attention, come through here too.
+        supports_higher_order_operators = True
+
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             result = func(*args, **(kwargs or {}))
             _take(tally, scope.path, func, (args, kwargs or {}), result)
@@ -133,10 +147,11 @@ def _mode(tally: Tally, scope: scopes.Scope) -> Any:
 
 
 def _take(tally: Tally, module: str, func: Any, given: tuple[Any, Any], result: Any) -> None:
-    schema = func._schema
-    name = rule_name(schema.name)
+    schema = getattr(func, "_schema", None)
+    # An operator that calls functions has no schema, only a name.
+    name = rule_name(schema.name) if schema else func.name()
     read, written = _tensors(given), _tensors(result)
-    if _is_view(schema) or name in NO_WORK:
+    if (schema and _is_view(schema)) or name in NO_WORK:
         _mark(written, _role(read[0]) if read and name not in ("empty", "new_empty") else Role.COMPUTED)
         return
     work = _work(name, schema, given, written)
@@ -157,7 +172,8 @@ def _work(name: str, schema: Any, given: tuple[Any, Any], written: list[Any]) ->
     if rule is None:
         return _UNKNOWN
     args, kwargs = given
-    arguments = {argument.name: value for argument, value in zip(schema.arguments, args, strict=False)}
+    names = [argument.name for argument in schema.arguments] if schema else _NAMES_WITHOUT_SCHEMA
+    arguments = dict(zip(names, args, strict=False))
     try:
         return rule(Call({**arguments, **kwargs}, tuple(written), _role))
     except (KeyError, IndexError, AttributeError, TypeError):
