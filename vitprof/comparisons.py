@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
 from vitprof.counts import Kind, KindSum
@@ -115,16 +114,6 @@ class PairVerdict:
     ratio: Interval | None
     verdict: str | None
     confounders: tuple[str, ...]
-
-
-class CostName(StrEnum):
-    """What accuracy is paid with."""
-
-    LATENCY = "latency"
-    THROUGHPUT = "throughput"
-    MACS = "macs"
-    PARAMS = "params"
-    MEMORY = "memory"
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,16 @@ class Kind(StrEnum):
     UNKNOWN = "unknown"
 
 
+class CostName(StrEnum):
+    """What accuracy is paid with."""
+
+    LATENCY = "latency"
+    THROUGHPUT = "throughput"
+    MACS = "macs"
+    PARAMS = "params"
+    MEMORY = "memory"
+
+
 # The kinds whose work is MACs, in the order in which they are shown.
 MAC_KINDS = (
     Kind.CONV,

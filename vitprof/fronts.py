@@ -12,7 +12,8 @@ from pathlib import Path
 from vitprof.analysis.disagreement import Group, measured_groups
 from vitprof.analysis.pareto import Candidate, front
 from vitprof.comparing import Choice, Sides, matching, stored_points
-from vitprof.comparisons import CostName, FrontPoint, Point
+from vitprof.comparisons import FrontPoint, Point
+from vitprof.counts import CostName
 from vitprof.errors import UsageError
 from vitprof.places import Places
 from vitprof.records import Interval

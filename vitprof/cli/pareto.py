@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from vitprof.cli import options
-from vitprof.comparisons import CostName
+from vitprof.counts import CostName
 
 
 def pareto(
