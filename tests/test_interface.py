@@ -16,7 +16,7 @@ import pydantic
 import pytest
 
 from vitprof.devices.profiles import reference_model
-from vitprof.report import document, schema
+from vitprof.report import document, schema, schema_analysis, schema_static
 
 PAGE = (Path(__file__).parent.parent / "docs" / "interface.md").read_text()
 COMMANDS = (
@@ -34,9 +34,11 @@ COMMANDS = (
     "cache clear",
     "results list",
     "results import",
+    "setup",
     "doctor",
 )
-_LAYERS = tuple(name for name in schema.LayersDocument.model_fields if name != "schema_version")
+_LAYERS = tuple(name for name in schema_analysis.LayersDocument.model_fields if name != "schema_version")
+_STATIC_LAYERS = tuple(name for name in schema_static.StaticLayersDocument.model_fields if name != "schema_version")
 # Said in the page in words, or typer's own.
 _GLOBAL = {"--help", "--version", "--debug", "--install-completion", "--show-completion"}
 
@@ -89,21 +91,22 @@ def _json_blocks() -> list[dict[str, object]]:
     ("keys", "model"),
     [
         (("results",), schema.ResultDocument),
-        (("results",), schema.CountDocument),
+        (("results",), schema_analysis.CountDocument),
         (("artifacts",), document.ArtifactDocument),
         (("devices",), document.DeviceDocument),
-        (_LAYERS, schema.LayersDocument),
+        (_LAYERS, schema_analysis.LayersDocument),
+        (_STATIC_LAYERS, schema_static.StaticLayersDocument),
         (("models",), schema.ModelDocument),
         (("cache", "artifacts"), schema.CacheDocument),
-        (("metric", "groups", "pairs"), schema.ComparisonDocument),
-        (("cost", "unit", "rows"), schema.FrontDocument),
+        (("metric", "groups", "pairs"), schema_analysis.ComparisonDocument),
+        (("cost", "unit", "rows"), schema_analysis.FrontDocument),
         (("calibrations",), schema.CalibrationDocument),
     ],
 )
 def test_the_json_of_the_page_is_that_of_the_models(keys: tuple[str, ...], model: type[pydantic.BaseModel]) -> None:
     blocks = [block for block in _json_blocks() if set(block) == {"schema_version", *keys}]
     # `latency` comes before `count`, which has the same key.
-    block = blocks[1] if model is schema.CountDocument else blocks[0]
+    block = blocks[1] if model is schema_analysis.CountDocument else blocks[0]
     read = model.model_validate(block)
     # Every field of the models stands on the page, with the same nesting, and nothing else.
     assert _shape(json.loads(document.json_text(read))) == _shape(block)  # type: ignore[arg-type]

@@ -17,9 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
+from vitprof import environments
 from vitprof.analysis.grading import UNSTEADY_REFERENCE_SPREAD
 from vitprof.analysis.steadiness import call_ns, spread, two_speeds
-from vitprof.devices import profiles
+from vitprof.devices import profiles, reach
 from vitprof.devices.transports import Link, RunnerFailed
 from vitprof.devices.transports.local import LocalTransport
 from vitprof.errors import VitprofError
@@ -28,7 +29,7 @@ from vitprof.protocols import REFERENCE
 from vitprof.records import Device
 from vitprof.reference import reference_plan
 from vitprof.runner import sensors
-from vitprof.runner.backends import BACKENDS
+from vitprof.runner.backends import BACKENDS, Backend
 from vitprof.runner.wire import Block, BlockRequest, Plan, Ready
 from vitprof.store import reference_times
 from vitprof.units import text_from_ns, text_from_share
@@ -69,13 +70,22 @@ def checkup(places: Places) -> Iterator[Check]:
     yield from _processor()
     for name, entry in BACKENDS.items():
         if entry.requires:
-            is_here = importlib.util.find_spec(entry.requires) is not None
-            state = State.OK if is_here else State.DOUBT if entry.is_extra else State.BROKEN
-            yield Check(f"backend {name}", state, "usable" if is_here else "not installed", entry.install)
+            yield _backend(name, entry)
+    yield from (_environment(one, places) for one in environments.ENVIRONMENTS.values())
     for device in profiles.devices():
         yield _device(device)
     yield _guarded("clock and harness", lambda: _harness(places))
     yield _guarded("steadiness", lambda: _steadiness(places))
+
+
+def _backend(name: str, entry: Backend) -> Check:
+    if importlib.util.find_spec(entry.requires or "") is None:
+        state = State.DOUBT if entry.is_extra else State.BROKEN
+        return Check(f"backend {name}", state, "not installed", entry.install)
+    if entry.needs_nvidia and not reach.accelerators():
+        remedy = "run it where nvidia-smi lists a GPU"
+        return Check(f"backend {name}", State.DOUBT, "installed, and there is no NVIDIA GPU here", remedy)
+    return Check(f"backend {name}", State.OK, "usable", entry.install)
 
 
 def _package(name: str) -> Check:
@@ -83,6 +93,13 @@ def _package(name: str) -> Check:
         return Check(name, State.OK, version(name))
     except PackageNotFoundError:
         return Check(name, State.BROKEN, "not installed", f"pip install {name}")
+
+
+def _environment(one: environments.Environment, places: Places) -> Check:
+    is_here = environments.is_ready(one, places.cache_root)
+    folder = environments.folder_of(one, places.cache_root)
+    detail = f"{one.title}, to {one.purpose}: {folder if is_here else 'not set up'}"
+    return Check(f"setup {one.name}", State.OK if is_here else State.DOUBT, detail, f"vitprof setup {one.name}")
 
 
 def _processor() -> Iterator[Check]:
@@ -110,8 +127,6 @@ def _cpu_flags() -> set[str]:
 
 
 def _device(device: Device) -> Check:
-    from vitprof.devices import reach
-
     try:
         reach.check_reachable(device)
     except VitprofError as error:

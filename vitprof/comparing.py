@@ -19,11 +19,11 @@ from typing import Any
 from vitprof.analysis.disagreement import disagreement, measured_groups, table_groups
 from vitprof.analysis.verdicts import pair_verdicts
 from vitprof.comparisons import Disagreement, Limits, PairVerdict, Point
-from vitprof.devices import profiles
+from vitprof.devices import profiles, reach
 from vitprof.errors import ExitCode, UsageError, VitprofError
 from vitprof.export.locks import InUse
 from vitprof.layers import LayersRequest, keep, profile_layers
-from vitprof.pipeline import Request, measure
+from vitprof.pipeline import Request, format_of, measure, protocol_on
 from vitprof.places import Places
 from vitprof.points import LeftOut, points_from_document
 from vitprof.report.document import dicts_from_results
@@ -193,9 +193,10 @@ def _present(
     """The stored rows that serve, and by the backends that lack one the models that are to be measured on them."""
     from vitprof.store.results import open_store
 
-    device = profiles.device(request.device, request.device_file)
+    device = reach.device_for(profiles.device(request.device, request.device_file), request.backends)
     threads = request.threads or device.threads or cores()
     backends = request.backends or device.backends[:1]
+    protocol_hash = protocol_on(device, request.protocol).hash
     with open_store(places.ready_store()) as store:
         stored = {
             _cell(row.document): row.document for row in reversed(store.rows(devices=(device.name,), is_all=True))
@@ -210,14 +211,14 @@ def _present(
             lacking = []
             for backend in backends:
                 try:
-                    known = BACKENDS.get(backend)
-                    artifact = workshop.artifact(spec, (known and known.format) or "", in_use)
+                    format = format_of(backend, spec.precision) if backend in BACKENDS else ""
+                    artifact = workshop.artifact(spec, format, in_use)
                 except VitprofError:
                     # `measure` makes the failed row, with its reason.
                     lacking.append(backend)
                     continue
                 wanted = (device.name, backend, spec.batch, artifact.spec.precision.value, threads)
-                row = stored.get((*wanted, request.protocol.hash, artifact.sha256))
+                row = stored.get((*wanted, protocol_hash, artifact.sha256))
                 if row is None:
                     lacking.append(backend)
                 else:

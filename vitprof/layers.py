@@ -18,10 +18,12 @@ from vitprof.counts import OpRow
 from vitprof.devices import profiles, reach
 from vitprof.devices.transports import RunnerFailed, Transport
 from vitprof.errors import UsageError, VitprofError
+from vitprof.export import trt_rtx_export
 from vitprof.export.locks import InUse
 from vitprof.group import Timeouts
-from vitprof.pipeline import plan_of
+from vitprof.pipeline import format_of, plan_of
 from vitprof.places import Places
+from vitprof.prepare import QDQ_FORMAT, built_from
 from vitprof.records import Artifact, Device, ModelSpec
 from vitprof.report.progress import NoProgress, Progress
 from vitprof.runner.backends import BACKENDS
@@ -52,22 +54,27 @@ class LayersRequest:
 def profile_layers(request: LayersRequest, places: Places, progress: Progress | None = None) -> ProfiledModel:
     """The layer profile of one model on one backend; every failure is a `VitprofError`."""
     progress = progress or NoProgress()
-    device = profiles.device(request.device, request.device_file)
+    asked = (request.backend,) if request.backend else ()
+    device = reach.device_for(profiles.device(request.device, request.device_file), asked)
     backend = _backend(request.backend, device)
     reach.check_installed(backend, device)
     threads = request.threads or device.threads or cores()
     with InUse(places.cache_root) as in_use:
         transport = reach.transport_to(device, places.cache_root)
         with Workshop(places.cache_root, progress, trust=request.trust) as workshop:
-            spec = _one(workshop.specs((request.model,), request.like), request.model)
-            artifact = workshop.artifact(spec, BACKENDS[backend].format or "", in_use)
+            spec = one_model(workshop.specs((request.model,), request.like), request.model)
+            artifact = workshop.artifact(spec, format_of(backend, spec.precision), in_use)
+            # An engine's layers are named after the nodes of the ONNX file that it was built from.
+            is_engine = artifact.format == trt_rtx_export.FORMAT
+            source = workshop.artifact(*built_from(spec), in_use) if is_engine else artifact
         progress.stage("profile", f"{artifact.spec.name} on {backend}")
         with tempfile.TemporaryDirectory(prefix="vitprof-") as scratch:
             path = transport.scratch("profile", Path(scratch))
-            plan = dataclasses.replace(plan_of(artifact, backend, threads, transport), profile_path=path)
+            options = reach.options_of(device, backend)
+            plan = dataclasses.replace(plan_of(artifact, backend, threads, transport, options), profile_path=path)
             ready, profile = profile_of(plan, transport, request.timeouts)
             graph = transport.fetch(profile.graph, Path(scratch)) if profile.graph else None
-            profile, rows = _explained(profile, graph, artifact)
+            profile, rows = _explained(profile, graph, source)
     return ProfiledModel(
         spec=artifact.spec,
         input_shape=artifact.input_shape,
@@ -108,7 +115,7 @@ def profile_of(plan: Plan, transport: Transport, timeouts: Timeouts) -> tuple[Re
 
 def _explained(profile: Profile, graph: Path | None, artifact: Artifact) -> tuple[Profile, Sequence[OpRow]]:
     """The profile with the members of its operators by the names of the counted ones, and these."""
-    if artifact.format != "onnx":
+    if artifact.format not in ("onnx", QDQ_FORMAT):
         return profile, artifact.cost.rows
     from vitprof.cost.onnx_count import count_onnx
     from vitprof.export.fused import with_members_of_graph, with_members_of_names
@@ -122,7 +129,8 @@ def _explained(profile: Profile, graph: Path | None, artifact: Artifact) -> tupl
     return dataclasses.replace(profile, ops=ops), rows
 
 
-def _one(specs: Sequence[ModelSpec], text: str) -> ModelSpec:
+def one_model(specs: Sequence[ModelSpec], text: str) -> ModelSpec:
+    """The only one of `specs`, which `text` names; `UsageError` where there are several."""
     if len(specs) != 1:
         named = ", ".join(spec.name for spec in specs[:3])
         raise UsageError(f"'{text}' names {len(specs)} models ({named}, …)", remedy="name one model")

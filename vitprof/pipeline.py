@@ -10,28 +10,31 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
 from vitprof.counting import counted
-from vitprof.devices import profiles, reach
+from vitprof.devices import clock_lock, profiles, reach
 from vitprof.devices.transports import RunnerFailed, Transport
 from vitprof.errors import ExitCode, UsageError, VitprofError
+from vitprof.export import coreml_export, litert_export, trt_rtx_export
 from vitprof.export.copies import copy_artifact, make_folder
+from vitprof.export.coreml_parity import reference_parity
 from vitprof.export.locks import InUse
 from vitprof.group import MAX_CELLS, Cell, Setting, Timeouts, measure_group, outputs_of
 from vitprof.places import Places
-from vitprof.protocols import REFERENCE
-from vitprof.records import Artifact, Counted, Device, Exported, ModelSpec, Peaks, Protocol, Result, Source
+from vitprof.prepare import QDQ_FORMAT, built_from
+from vitprof.protocols import REFERENCE, Effort
+from vitprof.records import Artifact, Counted, Device, Exported, ModelSpec, Peaks, Precision, Protocol, Result, Source
 from vitprof.reference import reference_plan, timed_as
 from vitprof.report.progress import NoProgress, Progress
-from vitprof.rows import blank_row, exit_code_of, failure_from_error, measured_row, parity_of
+from vitprof.rows import blank_row, exit_code_of, failure_from_error, measured_row, parity_of, parity_of_engine
 from vitprof.runner.backends import BACKENDS
 from vitprof.runner.sensors import cores
-from vitprof.runner.wire import Plan
+from vitprof.runner.wire import Option, Plan
 from vitprof.store import reference_times
 from vitprof.store.journal import Journal
 from vitprof.store.peaks import peaks_for
@@ -45,8 +48,14 @@ _MEMORY_PER_CELL_BYTES = 150_000_000
 _MEMORY_SHARE = 0.5
 # Beyond a group's share of time, so that only a process that hangs meets its deadline.
 _DEADLINE_SLACK_S = 900.0
+# The reference cell runs on the processor: between two blocks of a GPU it would let the GPU's clock fall, and says
+# nothing of its moods.
+_WITHOUT_REFERENCE = ("gpu", "mobile-gpu")
 # The backend that shows whether a file of a format computes the same thing.
-_FORMAT_BACKENDS = {"onnx": "ort", "pt2": "torch"}
+_FORMAT_BACKENDS = {"onnx": "ort", "pt2": "torch", "trt-rtx": "ort", "litert": "litert"}
+# What shows it of a format that no backend of this machine need run; it works in the preparing process.
+_FORMAT_REFERENCES = {coreml_export.FORMAT: reference_parity}
+_FORMATS = (*_FORMAT_BACKENDS, *_FORMAT_REFERENCES)
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,8 @@ class Request:
     threads: int | None = None
     # A file that can run code of its maker may be read.
     trust: bool = False
+    # A GPU's clock, held while this lasts.
+    lock_clocks_mhz: int | None = None
     timeouts: Timeouts = field(default_factory=Timeouts)
 
 
@@ -86,6 +97,8 @@ class _Job:
     blank: Result
     # What the backend reaches at most there; None where that is not known.
     peaks: Peaks | None
+    # What its runner is told beside the Plan's own fields.
+    options: Mapping[str, Option]
 
     @property
     def memory_bytes(self) -> float:
@@ -96,14 +109,15 @@ class _Job:
 def measure(request: Request, places: Places, progress: Progress | None = None) -> Run:
     """Measures every model on every backend of the request; a model that fails is a row with its reason."""
     progress = progress or NoProgress()
-    device = profiles.device(request.device, request.device_file)
+    device = reach.device_for(profiles.device(request.device, request.device_file), request.backends)
+    request = dataclasses.replace(request, protocol=protocol_on(device, request.protocol))
     backends = request.backends or device.backends[:1]
     for backend in backends:
         reach.check_backend(backend, device)
         reach.check_installed(backend, device)
     store, stored_run = places.ready_store(), new_run("latency")
     troubles: list[VitprofError] = []
-    with InUse(places.cache_root) as in_use:
+    with InUse(places.cache_root) as in_use, clock_lock.held(device, request.lock_clocks_mhz):
         transport = reach.transport_to(device, places.cache_root)
         jobs, rows, codes = _prepared(request, device, backends, places, in_use=in_use, progress=progress)
         _keep(list(rows.values()), store, stored_run, troubles)
@@ -138,18 +152,39 @@ def _prepared(
             made: dict[str, Artifact | VitprofError] = {}
             for backend in backends:
                 index = len(jobs) + len(failed)
-                format = BACKENDS[backend].format or ""
+                format = format_of(backend, spec.precision)
                 one = made.get(format) or _artifact_or_error(workshop, spec, format, in_use)
                 made[format] = one
                 if isinstance(one, Artifact):
                     blank = blank_row(one.spec, backend, threads, device, request.protocol)
                     peaks = peaks_for(places.data_root, device, backend, one.spec.precision, threads)
-                    jobs.append(_Job(index, one, blank, peaks))
+                    jobs.append(_Job(index, one, blank, peaks, _options(request, device, backend)))
                 else:
                     blank = blank_row(spec, backend, threads, device, request.protocol)
                     failed[index] = dataclasses.replace(blank, failure=failure_from_error(one))
                     codes.add(one.exit_code)
     return jobs, failed, codes
+
+
+def protocol_on(device: Device, protocol: Protocol) -> Protocol:
+    """`protocol` as `device` can follow it."""
+    return dataclasses.replace(protocol, reference="") if device.kind in _WITHOUT_REFERENCE else protocol
+
+
+def format_of(backend: str, precision: Precision) -> str:
+    """What `backend` is given to load: int8 for TensorRT is written in another way than for ONNX Runtime."""
+    return QDQ_FORMAT if backend == "trt" and precision is Precision.INT8 else BACKENDS[backend].format or ""
+
+
+def _options(request: Request, device: Device, backend: str) -> Mapping[str, Option]:
+    """What the runners of a row are told beside the Plan's own fields."""
+    options = reach.options_of(device, backend)
+    if request.lock_clocks_mhz:
+        options["locked_clock_mhz"] = request.lock_clocks_mhz
+    if backend == "trt" and request.protocol.effort == Effort.STRICT:
+        # No two builds are quite the same engine: every set measures one of its own.
+        options.setdefault("engine_cache", False)
+    return options
 
 
 def _artifact_or_error(workshop: Workshop, spec: ModelSpec, format: str, in_use: InUse) -> Artifact | VitprofError:
@@ -191,12 +226,18 @@ def export(
     trust: bool = False,
 ) -> Iterator[Exported]:
     """Every model in every format, checked against the original module, as it is done; copied to `folder` if any."""
-    unknown = [name for name in formats if name not in _FORMAT_BACKENDS]
+    unknown = [name for name in formats if name not in _FORMATS]
     if unknown or not formats:
         raise UsageError(
-            f"unknown format '{', '.join(unknown)}'; this version writes: {', '.join(_FORMAT_BACKENDS)}",
-            remedy=f"use --to {next(iter(_FORMAT_BACKENDS))}",
+            f"unknown format '{', '.join(unknown)}'; this version writes: {', '.join(_FORMATS)}",
+            remedy=f"use --to {_FORMATS[0]}",
         )
+    if trt_rtx_export.FORMAT in formats:
+        trt_rtx_export.check_installed()
+    if coreml_export.FORMAT in formats:
+        coreml_export.check_installed()
+    if litert_export.FORMAT in formats:
+        litert_export.check_set_up(places.cache_root)
     if folder is not None:
         make_folder(folder)
     # The runner stays in the cache as long as this goes on, each artifact as long as it is copied and checked.
@@ -216,12 +257,19 @@ def _exported(
     try:
         artifact = workshop.artifact(spec, format, in_use)
         path = copy_artifact(artifact, folder) if folder else None
+        if format in _FORMAT_REFERENCES:
+            parity = workshop.elsewhere("parity", spec.name, _FORMAT_REFERENCES[format], artifact)
+            return Exported(artifact.spec, format, path, artifact, parity)
+        # An engine runs on its GPU only: checked is what it was built from.
+        is_engine = format == trt_rtx_export.FORMAT
+        checked = workshop.artifact(*built_from(spec), in_use) if is_engine else artifact
         with tempfile.TemporaryDirectory(prefix="vitprof-") as scratch:
-            plan = plan_of(artifact, _FORMAT_BACKENDS[format], cores(), transport)
+            plan = plan_of(checked, _FORMAT_BACKENDS[format], cores(), transport)
             written = transport.scratch("outputs", Path(scratch))
-            outputs = outputs_of(plan, written, transport) if artifact.expected else None
+            outputs = outputs_of(plan, written, transport) if checked.expected else None
             file = transport.fetch(written, Path(scratch)) if outputs else None
-            return Exported(artifact.spec, format, path, artifact, parity_of(artifact, outputs, file))
+            parity = parity_of(checked, outputs, file)
+        return Exported(artifact.spec, format, path, artifact, parity_of_engine(parity) if is_engine else parity)
     except VitprofError as error:
         return Exported(spec, format, failure=failure_from_error(error), exit_code=error.exit_code)
     except RunnerFailed as failed:
@@ -234,13 +282,15 @@ def _measured(jobs: Sequence[_Job], setting: Setting, places: Places, troubles: 
     asked_s = (protocol.measure_ns or 0) / 1e9
     deadline_s = len(jobs) * (protocol.cap_s_per_cell + 2 * asked_s) + _DEADLINE_SLACK_S
     # Asked before this run adds to it: a run must not confirm itself.
-    long_run = reference_times.long_run(places.data_root, REFERENCE)
-    reference = timed_as(reference_plan(transport, places.cache_root, REFERENCE), protocol, deadline_s)
+    long_run = reference_times.long_run(places.data_root, REFERENCE) if protocol.reference else None
+    reference = None
+    if protocol.reference:
+        reference = timed_as(reference_plan(transport, places.cache_root, REFERENCE), protocol, deadline_s)
     with tempfile.TemporaryDirectory(prefix="vitprof-") as scratch:
         cells = []
         has_several_backends = len({job.blank.backend for job in jobs}) > 1
         for index, job in enumerate(jobs):
-            plan = plan_of(job.artifact, job.blank.backend, job.blank.threads or 1, transport)
+            plan = plan_of(job.artifact, job.blank.backend, job.blank.threads or 1, transport, job.options)
             outputs = transport.scratch(f"outputs-{index}", Path(scratch)) if job.artifact.expected else None
             name = f"{job.artifact.spec.name} {job.blank.backend}" if has_several_backends else job.artifact.spec.name
             cells.append(Cell(name, timed_as(plan, protocol, deadline_s), outputs))
@@ -258,7 +308,8 @@ def _measured(jobs: Sequence[_Job], setting: Setting, places: Places, troubles: 
             for job, samples in zip(jobs, group.cells, strict=True)
         ]
     try:
-        reference_times.add(places.data_root, REFERENCE, group.reference_blocks_ns)
+        if protocol.reference:
+            reference_times.add(places.data_root, REFERENCE, group.reference_blocks_ns)
     except VitprofError as error:
         troubles.append(error)
     return rows
@@ -280,13 +331,15 @@ def _keep(rows: Sequence[Result], store: str, run: StoredRun, troubles: list[Vit
             troubles.append(error)
 
 
-def plan_of(artifact: Artifact, backend: str, threads: int, transport: Transport) -> Plan:
+def plan_of(
+    artifact: Artifact, backend: str, threads: int, transport: Transport, options: Mapping[str, Option] | None = None
+) -> Plan:
     """How a process runs `artifact` on a backend, its files placed on the device."""
     return Plan(
         backend=backend,
+        options=options or {},
         artifact=transport.place(str(artifact.path)),
-        # The runner can check a file that is alone; with weights beside it the hash is of all of them.
-        artifact_sha256=artifact.sha256 if artifact.path.stat().st_size == artifact.bytes else "",
+        artifact_sha256=artifact.sha256 if _is_alone(artifact) else "",
         inputs=transport.place(str(artifact.folder / artifact.inputs)),
         input_name=artifact.input_name,
         input_shape=artifact.input_shape,
@@ -296,6 +349,11 @@ def plan_of(artifact: Artifact, backend: str, threads: int, transport: Transport
         precision=artifact.spec.precision.value,
         threads=threads,
     )
+
+
+def _is_alone(artifact: Artifact) -> bool:
+    """The runner can check one file; of a folder, or with weights beside it, the hash is of all files."""
+    return artifact.path.is_file() and artifact.path.stat().st_size == artifact.bytes
 
 
 def _groups(jobs: Sequence[_Job]) -> Iterator[list[_Job]]:

@@ -6,6 +6,9 @@ imports no torch. `prepare` is the heavy one and runs in a process of its own, s
     module ─► onnx, one image ─► fp16, int8 (derive.py)
            ├► onnx, free batch ─► every batch above one (derive.py)
            ├► pt2
+           ├► coreml: an ML program, with what of it may leave the Neural Engine
+           ├► litert: a .tflite file, made in an environment of its own
+           ├► onnx of the same precision and batch ─► trt-rtx (trt_rtx_export.py)
            └► module: a recipe and the weights, for eager torch
 """
 
@@ -22,13 +25,14 @@ from typing import TYPE_CHECKING, Any
 
 from vitprof.counts import Cost
 from vitprof.errors import UsageError, VitprofError, first_line
-from vitprof.export import cache, derive, locks
+from vitprof.export import cache, coreml_export, derive, litert_export, locks, trt_rtx_export
 from vitprof.export.inputs import input_count, seeded_inputs, write_tensors
 from vitprof.export.onnx_export import BATCH_NAME, INPUT_NAME
 from vitprof.export.onnx_file import external_files, read_onnx
 from vitprof.export.weights import Weight, folded_weights, reached_weights, text_from_folded
 from vitprof.models.dependencies import content_sha256, remember_source_files, source_files
-from vitprof.records import ANY_BATCH, Artifact, ModelSpec, Precision, Source
+from vitprof.places import places
+from vitprof.records import ANY_BATCH, Artifact, Doubt, ModelSpec, Precision, ProgramFacts, Source
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,6 +45,8 @@ if TYPE_CHECKING:
 # The file and whatever lies beside it (weights over 2 GB) have a folder where they meet none of ours.
 MODEL_FOLDER = "model"
 INPUTS_FILE = "inputs.bin"
+# int8 in the form that TensorRT's parsers take; ONNX Runtime is faster with its own.
+QDQ_FORMAT = "onnx-qdq"
 EXPECTED_FILE = "expected.bin"
 
 
@@ -55,6 +61,7 @@ def prepare(spec: ModelSpec, format: str, cache_root: Path, trust: bool = False)
 
     `trust`: a file that can run code of its maker may be read.
     """
+    spec = _for_format(spec, format)
     present = cached(spec, format, cache_root)
     if present is not None:
         return present
@@ -80,6 +87,7 @@ def _as_asked(artifact: Artifact, spec: ModelSpec) -> Artifact:
 
 def key(spec: ModelSpec, format: str, cache_root: Path) -> str:
     """Under which the artifact of `spec` is kept; a file is read for it, and a bad one is a `VitprofError`."""
+    spec = _for_format(spec, format)
     if spec.path is None:
         return cache.artifact_key(spec, format)
     path = Path(spec.path)
@@ -92,13 +100,36 @@ def key(spec: ModelSpec, format: str, cache_root: Path) -> str:
     return cache.artifact_key(spec, format, content_sha256(files) or "gone")
 
 
+def _for_format(spec: ModelSpec, format: str) -> ModelSpec:
+    """`spec` with what is of no matter to `format` left out and its defaults filled in: the same file, the same key."""
+    chosen = spec.compute_capabilities or trt_rtx_export.DEFAULT_COMPUTE_CAPABILITIES
+    return dataclasses.replace(spec, compute_capabilities=chosen if format == trt_rtx_export.FORMAT else ())
+
+
+def built_from(spec: ModelSpec) -> tuple[ModelSpec, str]:
+    """The ONNX artifact, as `spec` and format, that an engine of `spec` is built from."""
+    return _for_format(spec, "onnx"), QDQ_FORMAT if spec.precision is Precision.INT8 else "onnx"
+
+
 def _check_can_be_made(spec: ModelSpec, format: str) -> None:
+    if format in (QDQ_FORMAT, trt_rtx_export.FORMAT):
+        return
     if spec.source is Source.ONNX and format != "onnx":
         raise UsageError(
             f"{spec.name}: an .onnx file cannot become .{format}, it has no torch module behind it",
             remedy="use --backend ort or openvino",
             stage="export",
         )
+    if format == coreml_export.FORMAT:
+        coreml_export.check_installed()
+    if format == litert_export.FORMAT:
+        if spec.precision is not Precision.FP32:
+            raise UsageError(
+                f"{spec.name}: LiteRT files are made in fp32 only, not in {spec.precision}",
+                remedy="leave out --precision",
+                stage="export",
+            )
+        litert_export.check_set_up(places().cache_root)
     if spec.precision is Precision.INT8 and format != "onnx":
         raise UsageError(
             f"{spec.name}: int8 is made for ONNX only, not for .{format}",
@@ -108,13 +139,18 @@ def _check_can_be_made(spec: ModelSpec, format: str) -> None:
 
 
 def _made(spec: ModelSpec, format: str, cache_root: Path, trust: bool) -> Artifact:
-    if format == "onnx" and spec.precision is not Precision.FP32:
+    if format == trt_rtx_export.FORMAT:
+        source = built_from(spec)
+        with _needed(*source, cache_root):
+            base = prepare(*source, cache_root, trust)
+            return trt_rtx_export.built(base, spec, cache_root, key(spec, format, cache_root))
+    if format in ("onnx", QDQ_FORMAT) and spec.precision is not Precision.FP32:
         full = dataclasses.replace(spec, precision=Precision.FP32)
-        with _needed(full, cache_root):
-            base = prepare(full, format, cache_root, trust)
+        with _needed(full, "onnx", cache_root):
+            base = prepare(full, "onnx", cache_root, trust)
             if base.spec.precision is not Precision.FP32:
                 return _as_given(base, spec)
-            return derive.in_precision(base, spec, cache_root, key(spec, format, cache_root))
+            return derive.in_precision(base, spec, cache_root, key(spec, format, cache_root), format)
     if spec.source is Source.ONNX:
         return _from_file(spec, cache_root)
     if format == "onnx" and spec.batch > 1:
@@ -136,7 +172,7 @@ def _as_given(artifact: Artifact, spec: ModelSpec) -> Artifact:
 def _at_batch(spec: ModelSpec, cache_root: Path, trust: bool) -> Artifact:
     """From the one file for every batch, or where that cannot be made from a file for this batch alone."""
     for_any = dataclasses.replace(spec, batch=ANY_BATCH)
-    with _needed(for_any, cache_root):
+    with _needed(for_any, "onnx", cache_root):
         try:
             base = prepare(for_any, "onnx", cache_root, trust)
         except VitprofError as error:
@@ -149,10 +185,10 @@ def _at_batch(spec: ModelSpec, cache_root: Path, trust: bool) -> Artifact:
 
 
 @contextlib.contextmanager
-def _needed(spec: ModelSpec, cache_root: Path) -> Iterator[None]:
-    """What is made from the ONNX artifact of `spec` finds it until the end of the block."""
+def _needed(spec: ModelSpec, format: str, cache_root: Path) -> Iterator[None]:
+    """What is made from the artifact of `spec` finds it until the end of the block."""
     with locks.InUse(cache_root) as in_use:
-        in_use.add(key(spec, "onnx", cache_root))
+        in_use.add(key(spec, format, cache_root))
         yield
 
 
@@ -174,7 +210,6 @@ def _from_module(spec: ModelSpec, format: str, cache_root: Path, trust: bool, no
         write_tensors(folder / INPUTS_FILE, [images.astype(written.input_dtype) for images in inputs])
         write_tensors(folder / EXPECTED_FILE, [tensor for outputs in expected for tensor in outputs])
         files = cache.files_in(folder / MODEL_FOLDER)
-        doubt = _count_doubt(cost, written.path, loaded.input_shape) if format == "onnx" else None
         artifact = Artifact(
             folder=folder,
             file=str(written.path.relative_to(folder)),
@@ -192,13 +227,15 @@ def _from_module(spec: ModelSpec, format: str, cache_root: Path, trust: bool, no
             expected_missing=None,
             opset=written.opset,
             exporter=written.exporter,
-            versions={**cache.package_versions(), **loaded.versions},
+            versions={**cache.package_versions(format), **loaded.versions},
             fixups=(*loaded.fixups, *written.fixups, *notes),
             cost=cost,
             seconds=time.perf_counter() - start,
             symbolic_batch=BATCH_NAME if is_for_any_batch else None,
             folded_weights=written.folded,
-            count_doubt=doubt,
+            count_doubt=_count_doubt(cost, written.counted),
+            program=written.program,
+            lint=written.lint,
         )
         if loaded.content_sha256 is None:
             return cache.publish(cache_root, cache.artifact_key(spec, format), folder, artifact)
@@ -218,6 +255,10 @@ class _Written:
     input_dtype: str = "float32"
     fixups: tuple[str, ...] = ()
     folded: tuple[str, ...] = ()
+    # What the second counter reads in the file; None where none can.
+    counted: Cost | None = None
+    program: ProgramFacts | None = None
+    lint: tuple[Doubt, ...] = ()
 
 
 def _write_onnx(spec: ModelSpec, loaded: Loaded, folder: Path) -> _Written:
@@ -228,7 +269,20 @@ def _write_onnx(spec: ModelSpec, loaded: Loaded, folder: Path) -> _Written:
     export = export_onnx(loaded.module, loaded.input_shape, path, spec.exporter, any_batch=is_for_any_batch)
     folded = _folded(loaded, path)
     told = (text_from_folded(folded),) if folded else ()
-    return _Written(path, export.exporter, export.opset, fixups=(*export.fixups, *told), folded=tuple(map(str, folded)))
+    return _Written(
+        path,
+        export.exporter,
+        export.opset,
+        fixups=(*export.fixups, *told),
+        folded=tuple(map(str, folded)),
+        counted=_counted_onnx(path, loaded.input_shape),
+    )
+
+
+def _write_litert(spec: ModelSpec, loaded: Loaded, folder: Path) -> _Written:
+    path = folder / "model.tflite"
+    export = litert_export.export_litert(loaded.module, loaded.input_shape, path, places().cache_root)
+    return _Written(path, export.exporter, fixups=export.fixups)
 
 
 def _write_pt2(spec: ModelSpec, loaded: Loaded, folder: Path) -> _Written:
@@ -259,25 +313,57 @@ def _write_module(spec: ModelSpec, loaded: Loaded, folder: Path) -> _Written:
     return _write_pt2(spec, loaded, folder)
 
 
+def _write_coreml(spec: ModelSpec, loaded: Loaded, folder: Path) -> _Written:
+    from vitprof.cost.mil_count import count_mil
+    from vitprof.export.coreml_lint import lint
+    from vitprof.export.coreml_program import facts_of, read_program
+
+    path = folder / f"model{coreml_export.SUFFIX}"
+    is_half = spec.precision is Precision.FP16
+    export = coreml_export.export_coreml(loaded.module, loaded.input_shape, path, is_half=is_half)
+    parameters = [name for name, _ in loaded.module.named_parameters()]
+    program = read_program(path, export.modules, parameters)
+    counted = count_mil(program)
+    return _Written(
+        path,
+        export.exporter,
+        input_dtype=export.input_dtype,
+        fixups=export.fixups,
+        counted=counted,
+        program=facts_of(program, counted.params, counted.macs),
+        lint=lint(program),
+    )
+
+
 _FLOATS = ("float32", "float16")
 # A format is one line here and one file in `export`.
 _WRITERS: dict[str, Callable[[ModelSpec, Loaded, Path], _Written]] = {
     "onnx": _write_onnx,
     "pt2": _write_pt2,
     "module": _write_module,
+    coreml_export.FORMAT: _write_coreml,
+    litert_export.FORMAT: _write_litert,
 }
 
 
-def _count_doubt(cost: Cost, path: Path, input_shape: tuple[int, int, int, int]) -> str | None:
-    """Why the file's count is another than the module's; None where both agree or one of them has none."""
-    from vitprof.cost.agreement import agreement, text_from_agreement
+def _counted_onnx(path: Path, input_shape: tuple[int, int, int, int]) -> Cost | None:
     from vitprof.cost.onnx_count import count_onnx
 
     with contextlib.suppress(VitprofError):
-        found = agreement(cost, count_onnx(path, input_shape))
-        if found.difference_share is not None and not found.agrees:
-            return "; ".join(text_from_agreement(found))
+        return count_onnx(path, input_shape)
     return None
+
+
+def _count_doubt(cost: Cost, counted: Cost | None) -> str | None:
+    """Why the file's count is another than the module's; None where both agree or one of them has none."""
+    from vitprof.cost.agreement import agreement, text_from_agreement
+
+    if counted is None:
+        return None
+    found = agreement(cost, counted)
+    if found.difference_share is None or found.agrees:
+        return None
+    return "; ".join(text_from_agreement(found))
 
 
 def _expected(spec: ModelSpec, loaded: Loaded, inputs: list[Array]) -> list[list[Array]]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from vitprof.counts import Cost, OtherCount
 from vitprof.errors import ExitCode
-from vitprof.runner.wire import Block, End, Failure, Ready
+from vitprof.runner.wire import Block, End, Failure, Option, Ready
 
 
 class Source(StrEnum):
@@ -100,6 +100,18 @@ class ModelSpec:
     factory: str | None = None
     # None: as docs/decisions chose, with the other one as a fallback.
     exporter: Exporter | None = None
+    # Of the GPUs that an engine is built for, as "8.6"; only engines have any.
+    compute_capabilities: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ProgramFacts:
+    """What a converted file consists of: its operators by type and by the type of their values, constants left out."""
+
+    ops: dict[str, int]
+    dtypes: dict[str, int]
+    params: int | None
+    macs: int | None
 
 
 @dataclass(frozen=True)
@@ -137,6 +149,10 @@ class Artifact:
     folded_weights: tuple[str, ...] = ()
     # Why the two counters disagree on this file; None where they do not.
     count_doubt: str | None = None
+    # Read from the file itself, where its format says it.
+    program: ProgramFacts | None = None
+    # What of it is likely to run elsewhere than on the accelerator that it is for.
+    lint: tuple[Doubt, ...] = ()
 
     @property
     def path(self) -> Path:
@@ -251,6 +267,8 @@ class Device:
     threads: int | None = None
     peak_macs_per_s: dict[str, Peak] = field(default_factory=dict)
     peak_bytes_per_s: Peak | None = None
+    # What the runners of a backend are told there beside the Plan's own fields.
+    options: dict[str, dict[str, Option]] = field(default_factory=dict)
     notes: str = ""
 
 
@@ -387,6 +405,13 @@ class Summary:
     peak_rss_bytes: int | None
     grade: Grade
     warnings: tuple[Doubt, ...]
+    # Of an accelerator: its memory, and the median call by its own clock, without what submitting and waiting take.
+    peak_device_bytes: int | None = None
+    device_p50_ns: float | None = None
+    # By the accelerator's own counter, what it uses idly among it.
+    energy_j_per_image: float | None = None
+    # How far the medians of the sets lie apart (largest ÷ smallest − 1), where each set built its own engine.
+    build_spread: float | None = None
 
 
 @dataclass(frozen=True)

@@ -120,6 +120,19 @@ def parity_of(artifact: Artifact, outputs: Outputs | None, file: Path | None) ->
     return compare(expected, actual, artifact.spec.precision, where="device")
 
 
+def parity_of_engine(source: Parity) -> Parity:
+    """Of an engine that was not run, by the parity of the ONNX file that it was built from."""
+    if source.verdict is ParityVerdict.BROKEN:
+        return dataclasses.replace(source, reason="the ONNX file that the engine was built from is broken")
+    told = source.verdict.value
+    if source.max_rel_error is not None:
+        told += f", max. relative error {source.max_rel_error:.1e}"
+    elif source.reason:
+        told += f", {source.reason}"
+    why = f"an engine runs on its GPU only; the ONNX file that it was built from: {told}"
+    return Parity(ParityVerdict.NOT_CHECKED, reason=why)
+
+
 def _roofline(artifact: Artifact, peaks: Peaks | None) -> Roofline | None:
     spec = artifact.spec
     return roofline(artifact.cost, peaks, spec.batch, _BYTES_PER_VALUE[spec.precision]) if peaks else None
@@ -156,7 +169,13 @@ def _of_setting(blank: Result, summary: Summary, ready: Ready, failure: Failure 
     cores = ready.environment.get("cores")
     if cores and blank.threads and blank.threads > cores:
         yield Doubt("more threads than cores", f"{blank.threads} threads on {cores} cores", f"use --threads {cores}")
-    if summary.relative is None:
+    if ready.environment.get("gpu_clocks") == "unlocked":
+        detail = "the GPU chose its own clock, which follows its heat and its load"
+        yield Doubt("clocks unlocked", detail, "hold it with --lock-clocks MHZ (needs root)")
+    if summary.relative is None and not blank.protocol.reference:
+        detail = "no reference cell runs beside a GPU's: what the machine did meanwhile is not taken out"
+        yield Doubt("no reference", detail, "compare models of one run on one device")
+    elif summary.relative is None:
         why = f"the reference cell failed: {failure.error}" if failure else "no reference cell ran beside this one"
         yield Doubt("no reference", why, failure.remedy if failure else "see what works with: vitprof doctor")
 

@@ -255,3 +255,17 @@ def test_the_modules_of_a_real_export_have_their_own_paths(tmp_path: Path, expor
         ("stages.0.0", Kind.CONV, 64 * 8 * 27),
         ("head.1", Kind.LINEAR, 512 * 10),
     ]
+
+
+def test_the_order_of_the_nodes_in_the_file_does_not_matter(tmp_path: Path) -> None:
+    """As onnxruntime's converter to fp16 leaves it: its casts come last."""
+    nodes = [
+        node("Slice", "cast start end", "part", name="slice"),
+        node("Conv", "part w", "out", name="conv"),
+        node("Cast", "image", "cast", name="cast", to=FLOAT),
+    ]
+    weights = [weight("w", (4, 3, 1, 1)), weight("start", [4], INT64, [0] * 4), weight("end", [4], INT64, [1, 3, 8, 8])]
+    cost = counted(tmp_path, nodes[1:] + nodes[:1], weights)
+    assert [row.name for row in cost.rows] == ["cast", "slice", "conv"]
+    # 8 x 8 outputs of 4 channels of 3 inputs.
+    assert cost.macs == 64 * 4 * 3 and not cost.uncounted_ops

@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from vitprof.records import Device, Exported, Interval, Samples, StopReason
+from vitprof.records import Device, Doubt, Exported, Interval, ProgramFacts, Samples, StopReason
 from vitprof.report import document
 from vitprof.runner.wire import Failure
 
@@ -21,7 +21,7 @@ ROW = """
     energy_j_per_image parity artifact placement grade warnings protocol_hash environment vitprof_version started_at
 """.split()  # noqa: SIM905
 NESTED = {
-    "latency_ns": "p50 p90 p99 mean min max ci95 samples sets rounds warmup_samples outliers stop_reason",
+    "latency_ns": "p50 p90 p99 mean min max ci95 samples sets rounds warmup_samples outliers stop_reason device_p50",
     "relative": "reference ratio ci95 reference_spread grade",
     "cold_ns": "load build first_call",
     "cost": "params macs weight_bytes activation_bytes activations ops kinds uncounted_ops coverage is_lower_bound",
@@ -136,8 +136,25 @@ def test_the_document_of_exports_has_the_fields_of_the_contract() -> None:
     text = document.json_text(document.document_from_exports((done, broke)))
     first, second = json.loads(text)["artifacts"]
     fields = ["model", "format", "path", "bytes", "sha256", "outcome", "parity", "fixups", "seconds", "exporter"]
+    fields += ["program", "lint"]
     assert list(first) == fields and first["path"] == "out/m.onnx" and first["seconds"] == 7.12346
     assert list(second) == [*fields[:6], "failure", *fields[6:]] and second["path"] is None
+
+
+def test_what_a_file_consists_of_and_what_is_to_be_doubted_of_it_are_in_the_document() -> None:
+    spec = samples.ok().spec
+    program = ProgramFacts({"conv": 53, "relu": 49}, {"fp16": 102}, 25_530_000, 4_089_000_000)
+    doubt = Doubt("gather", "1 of 102 operators", "use slices")
+    artifact = dataclasses.replace(samples.artifact(spec, 1, 2), program=program, lint=(doubt,))
+    text = document.json_text(document.document_from_exports((Exported(spec, "coreml", artifact=artifact),)))
+    [row] = json.loads(text)["artifacts"]
+    assert row["program"] == {
+        "ops": {"conv": 53, "relu": 49},
+        "dtypes": {"fp16": 102},
+        "params": 25_530_000,
+        "macs": 4_089_000_000,
+    }
+    assert row["lint"] == [{"code": "gather", "detail": "1 of 102 operators", "remedy": "use slices"}]
 
 
 def test_the_document_of_devices_has_the_fields_of_the_contract() -> None:

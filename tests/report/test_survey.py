@@ -22,6 +22,12 @@ def test_the_counts_name_how_many_export_with_parity_and_what_the_others_do() ->
     assert "pt2: 0 of 1 (0%) export with parity, 1 drift" in text
 
 
+def test_engines_that_no_machine_here_runs_are_counted_as_made() -> None:
+    unchecked = Parity(ParityVerdict.NOT_CHECKED, reason="an engine runs on its GPU only")
+    engines = [replace(one, format="trt-rtx", parity=unchecked) for one in (DONE, DONE, FAILED)]
+    assert "trt-rtx: 2 of 3 (67%) export, parity not checked, 1 failed" in survey_text(engines)
+
+
 def test_names_and_causes_from_outside_cannot_break_the_table() -> None:
     lines = survey_text([DONE, FAILED]).splitlines()
     table = [line for line in lines if line.startswith("|")]

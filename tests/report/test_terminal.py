@@ -9,9 +9,9 @@ import re
 import pytest
 from rich.console import Console
 
-from vitprof.records import ModelSpec, Result, Source
+from vitprof.records import Doubt, Exported, ModelSpec, ProgramFacts, Result, Source
 from vitprof.report.table import significant
-from vitprof.report.terminal import show
+from vitprof.report.terminal import show, show_exports
 
 from . import samples
 
@@ -178,3 +178,20 @@ def test_no_results_is_said() -> None:
 )
 def test_four_significant_digits(value: float, text: str) -> None:
     assert significant(value) == text
+
+
+def test_an_export_says_what_its_program_consists_of_and_what_to_doubt_with_the_remedy() -> None:
+    spec = ModelSpec("resnet50", Source.TIMM)
+    ops = {"conv": 53, "relu": 49, "add": 16, "max_pool": 1, "reduce_mean": 1, "linear": 1}
+    program = ProgramFacts(ops, {"fp16": 120, "int32": 1}, 25_530_000, 4_089_000_000)
+    doubt = Doubt("whole numbers", "1 of 121 operators (1 topk), in head", "use \x1b[31mother ones")
+    artifact = dataclasses.replace(samples.artifact(spec, 1, 2), program=program, lint=(doubt,))
+    console = Console(file=io.StringIO(), force_terminal=False, width=300)
+    show_exports([Exported(spec, "coreml", artifact=artifact, parity=samples.MATCH)], console)
+    shown = written(console)
+    assert (
+        "program: 121 operators (53 conv, 49 relu, 16 add, 1 max_pool, 1 reduce_mean, …), 120 in fp16, 1 in int32; "
+        "4.089 GMAC, 25.53 M parameters" in shown
+    )
+    assert "whole numbers: 1 of 121 operators (1 topk), in head" in shown
+    assert "remedy: use other ones" in shown

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -116,6 +117,46 @@ def test_events_of_torch_go_to_the_innermost_module_and_the_outermost_operator()
         # 10 + 6 in two calls.
         ("", "add", 2, 16.0, ()),
     ]
+
+
+def test_on_a_gpu_an_operator_s_time_is_that_of_the_kernels_launched_inside_it() -> None:
+    run = [
+        ("vitprof module:head", 10, 60),
+        ("aten::linear", 12, 30),
+        ("aten::addmm", 16, 28),
+        ("aten::relu_", 30, 40),
+    ]
+    # Linear launches nothing itself, addmm two kernels of 500 and 200 ns, which run after it has returned.
+    work_ns = torch_profiles.inclusive_ns([(run[1], 0), (run[2], 700), (run[3], 90)])
+    assert work_ns == {run[1]: 700, run[2]: 700, run[3]: 90}
+    ops = torch_profiles.ops_from_runs([run], work_ns)
+    assert [(op.module, op.op, op.ns, op.members) for op in ops] == [
+        ("head", "linear", 700.0, ("addmm",)),
+        ("head", "relu_", 90.0, ()),
+    ]
+
+
+def test_kernels_are_found_by_the_number_of_the_operator_that_launched_them() -> None:
+    """Of the form of torch's raw events on a GPU, as its own profiler reads them; not recorded."""
+    from torch.autograd import DeviceType
+
+    def event(name: str, start: int, ns: int, number: int, linked: int = 0, **changes: object) -> SimpleNamespace:
+        facts = {"device_type": DeviceType.CPU, "is_user_annotation": False, "start_thread_id": 1, **changes}
+        facts.update(name=name, start_ns=start, duration_ns=ns, correlation_id=number, linked_correlation_id=linked)
+        return SimpleNamespace(**{key: lambda value=value: value for key, value in facts.items()})
+
+    on_gpu = {"device_type": DeviceType.CUDA, "start_thread_id": 7}
+    raw = [
+        event("vitprof run", 200, 900, 20, 1, **on_gpu, is_user_annotation=True),
+        event("vitprof run", 0, 100, 1, is_user_annotation=True),
+        event("aten::linear", 10, 30, 2),
+        event("aten::addmm", 12, 20, 3),
+        event("cudaLaunchKernel", 14, 5, 21, 3),
+        event("ampere_sgemm", 300, 500, 21, 3, **on_gpu),
+        event("splitK_reduce", 810, 200, 22, 3, **on_gpu),
+    ]
+    # 500 + 200 ns in addmm, and so in the linear around it.
+    assert torch_profiles._kernel_ns(raw) == {("aten::linear", 10, 40): 700, ("aten::addmm", 12, 32): 700}
 
 
 class _Net(torch.nn.Module):

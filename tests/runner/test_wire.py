@@ -64,13 +64,14 @@ _messages = st.one_of(
         samples_ns=st.lists(_whole).map(tuple),
         queue_delay_ns=st.none() | _whole,
         sensors=st.dictionaries(st.text(), _whole),
+        device_ns=st.none() | st.lists(_whole).map(tuple),
     ),
     st.builds(
         Outputs,
         path=st.text(),
         tensors=st.lists(st.builds(Tensor, st.text(), st.text(), st.lists(_whole).map(tuple), _whole)).map(tuple),
     ),
-    st.builds(End, peak_rss_bytes=st.none() | _whole),
+    st.builds(End, peak_rss_bytes=st.none() | _whole, peak_device_bytes=st.none() | _whole),
     st.builds(Failure, stage=st.text(), error=st.text(), remedy=st.text(), detail=st.text()),
 )
 

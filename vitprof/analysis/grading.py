@@ -99,7 +99,13 @@ def _is_unsound(evidence: Evidence) -> bool:
         or abs(evidence.drift) > _DRIFT_RATIO_SHARE
         or evidence.disturbed_share > _DISTURBED_CELL_SHARE
         or evidence.stop_reason in (StopReason.FAILED, StopReason.INTERRUPTED)
+        or _is_software_gpu(evidence)
     )
+
+
+def _is_software_gpu(evidence: Evidence) -> bool:
+    """The processor draws what a GPU was asked for: the number says nothing of any GPU."""
+    return bool(evidence.ready.environment.get("gpu_is_software"))
 
 
 def _waited_share(block: Block) -> float:
@@ -118,6 +124,9 @@ def _of_machine(evidence: Evidence) -> Iterator[Doubt]:
         yield Doubt("cpu governor", f"the governor is '{governor}'", "sudo cpupower frequency-set -g performance")
     if facts.get("power") == "battery":
         yield Doubt("on battery", "the machine runs on battery", "plug it in")
+    if _is_software_gpu(evidence):
+        detail = f"the processor did the GPU's work: {facts.get('gpu')}"
+        yield Doubt("software gpu", detail, "take no speed from it; measure on a machine that has a GPU")
     if evidence.throttled:
         yield Doubt("throttled", "the processor throttled during the run", "let it cool, then run again")
     if abs(evidence.raw_trend) > _DRIFT_RAW_SHARE:

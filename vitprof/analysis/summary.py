@@ -67,6 +67,12 @@ def summarise(
         ),
         grade=absolute_grade(evidence, latency.p50_ns, protocol),
         warnings=warnings_from(evidence, protocol),
+        peak_device_bytes=max(
+            (one.end.peak_device_bytes for one in sets if one.end and one.end.peak_device_bytes), default=None
+        ),
+        device_p50_ns=_device_p50_ns(sets),
+        energy_j_per_image=_energy_j_per_image(sets, batch),
+        build_spread=_build_spread(sets),
     )
 
 
@@ -77,6 +83,25 @@ def ratio_interval(sets: Sequence[SetSamples]) -> Interval | None:
     """
     logs = [_log_ratios(one) for one in sets]
     return exponential(median_over_sets(logs)) if any(values.size for values in logs) else None
+
+
+def _device_p50_ns(sets: Sequence[SetSamples]) -> float | None:
+    """The median call by the accelerator's own clock; None where it has none."""
+    calls = [call for one in sets for round_ in _counted(one) for call in round_.block.device_ns or ()]
+    return float(np.median(calls)) if calls else None
+
+
+def _build_spread(sets: Sequence[SetSamples]) -> float | None:
+    """No two builds of a compiler are quite the same engine; what else differs between processes is in it too."""
+    if len(sets) < 2 or any(one.ready.build_ns is None for one in sets):
+        return None
+    medians = [float(np.median(_block_means_ns(one))) for one in sets]
+    return max(medians) / min(medians) - 1
+
+
+def _energy_j_per_image(sets: Sequence[SetSamples], batch: int) -> float | None:
+    calls = [one.end.call_energy_j for one in sets if one.end and one.end.call_energy_j is not None]
+    return float(np.median(calls)) / batch if calls else None
 
 
 def _ratio(sets: Sequence[SetSamples]) -> Interval | None:
@@ -166,6 +191,12 @@ def _evidence(
 
 
 def _has_throttled(sets: Sequence[SetSamples]) -> bool:
-    counts = [round_.block.sensors.get("throttle_count") for one in sets for round_ in one.rounds]
+    """The processor's count is the machine's own, a GPU's begins anew with each process."""
+    by_set = [_has_grown("gpu_throttle_count", one.rounds) for one in sets]
+    return any(by_set) or _has_grown("throttle_count", [round_ for one in sets for round_ in one.rounds])
+
+
+def _has_grown(name: str, rounds: Sequence[Round]) -> bool:
+    counts = [round_.block.sensors.get(name) for round_ in rounds]
     known = [count for count in counts if count is not None]
     return bool(known) and max(known) > min(known)

@@ -25,6 +25,7 @@ from vitprof.cli import (
     options,
     pareto,
     results,
+    setup,
 )
 from vitprof.errors import ExitCode, VitprofError
 
@@ -47,6 +48,7 @@ app.command()(models.models)
 app.add_typer(devices.app, name="devices")
 app.add_typer(cache.app, name="cache")
 app.add_typer(results.app, name="results")
+app.command()(setup.setup)
 app.command()(doctor.doctor)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +16,9 @@ from vitprof.records import Exported, Precision
 
 def export(
     models: options.Models,
-    to: Annotated[str, typer.Option("--to", help="Formats, comma-separated: onnx, pt2.")] = "onnx",
+    to: Annotated[
+        str, typer.Option("--to", help="Formats, comma-separated: onnx, pt2, coreml, trt-rtx, litert.")
+    ] = "onnx",
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Folder for the files; made where missing.", show_default="."),
@@ -30,6 +33,7 @@ def export(
     pretrained: options.Pretrained = False,
     no_reparam: options.NoReparam = False,
     exporter: options.ExporterOption = None,
+    compute_capability: options.ComputeCapabilities = None,
     trust: options.Trust = False,
     json: options.JsonFile = None,
     md: Annotated[
@@ -38,7 +42,7 @@ def export(
 ) -> int:
     """Export models and check that each artifact still computes the same thing."""
     from vitprof import pipeline
-    from vitprof.errors import ExitCode, worst
+    from vitprof.errors import ExitCode, UsageError, worst
     from vitprof.places import places
     from vitprof.report.progress import progress_for
     from vitprof.rows import parity_exit_code
@@ -53,12 +57,15 @@ def export(
         no_reparam=no_reparam,
         exporter=exporter,
     )
+    formats = options.names_from_list(to)
+    like = replace(like, compute_capabilities=options.compute_capabilities_from_list(compute_capability))
+    if like.compute_capabilities and "trt-rtx" not in formats:
+        raise UsageError("--compute-capability is of engines, and none is asked for", remedy="add --to trt-rtx")
     folder = output if survey else output or Path()
     progress = progress_for(sys.stderr)
     exports: list[Exported] = []
     codes: set[ExitCode] = set()
     try:
-        formats = options.names_from_list(to)
         for one in pipeline.export(models, formats, folder, like, places(), progress=progress, trust=trust):
             exports.append(one)
             codes |= {one.exit_code, parity_exit_code(one.parity)}

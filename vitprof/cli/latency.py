@@ -38,6 +38,12 @@ def latency(
             "--precision-goal", help="Stop at this half-width of the ratio's interval (1%).", show_default=False
         ),
     ] = None,
+    lock_clocks: Annotated[
+        int | None,
+        typer.Option(
+            "--lock-clocks", help="Hold an NVIDIA GPU's clock at so many MHz meanwhile (root).", show_default=False
+        ),
+    ] = None,
     timeout: Annotated[str, typer.Option("--timeout", help="Longest wait for one answer of a runner.")] = "300s",
     seed: options.Seed = 0,
     pretrained: options.Pretrained = False,
@@ -63,6 +69,7 @@ def latency(
 
     options.check_writable(json, csv, md)
     options.check_at_least("--threads", threads, 1)
+    options.check_at_least("--lock-clocks", lock_clocks, 1)
     timeout_s = duration_s_from_text(timeout)
     if timeout_s < _LEAST_TIMEOUT_S:
         raise UsageError(f"--timeout {timeout} is below {_LEAST_TIMEOUT_S} s", remedy="allow at least a second")
@@ -87,6 +94,7 @@ def latency(
         backends=options.names_from_list(backend),
         threads=threads,
         trust=trust,
+        lock_clocks_mhz=lock_clocks,
         timeouts=Timeouts(load_s=timeout_s, block_s=timeout_s),
     )
     progress = progress_for(sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,11 @@ from vitprof.records import Precision
 from vitprof.report.by import By
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from vitprof.comparisons import ProfiledModel
+    from vitprof.records import ModelSpec
+    from vitprof.static_layers import StaticRequest
 
 
 def layers(
@@ -35,6 +40,15 @@ def layers(
     batch: options.Batch = 1,
     size: options.Size = None,
     precision: options.PrecisionOption = Precision.FP32,
+    static: Annotated[
+        bool, typer.Option("--static", help="The kernels that trt-rtx makes of the model: built here, not run.")
+    ] = False,
+    compute_capability: Annotated[
+        str | None,
+        typer.Option(
+            "--compute-capability", help="Of the GPU to compile for, with --static; default: 8.6.", show_default=False
+        ),
+    ] = None,
     threads: options.Threads = None,
     timeout: Annotated[str, typer.Option("--timeout", help="Longest wait for one answer of a runner.")] = "300s",
     seed: options.Seed = 0,
@@ -55,28 +69,38 @@ def layers(
     ] = None,
 ) -> None:
     """Show how a model's time is shared, beside its shares of MACs and bytes, by the runtime's own profile."""
-    from vitprof.errors import VitprofError
+    from vitprof.errors import UsageError, VitprofError
     from vitprof.group import Timeouts
     from vitprof.layers import LayersRequest, keep, profile_layers
     from vitprof.places import places
     from vitprof.report.progress import progress_for
+    from vitprof.static_layers import StaticRequest
     from vitprof.units import duration_s_from_text
 
     options.check_writable(json, csv, md, plot)
     options.check_at_least("--threads", threads, 1)
     options.check_at_least("--depth", depth, 1)
     timeout_s = duration_s_from_text(timeout)
+    like = options.model_like(
+        batch=batch,
+        size=size,
+        precision=precision,
+        seed=seed,
+        pretrained=pretrained,
+        no_reparam=no_reparam,
+        exporter=exporter,
+    )
+    if static:
+        measured: dict[str, object] = {"--device": None if device == "local" else device, "--device-file": device_file}
+        measured |= {"--threads": threads, "--store": store, "--csv": csv, "--plot": plot}
+        _check_static(backend, measured)
+        _show_static(StaticRequest(model, _for_gpu(like, compute_capability), depth, trust), by, whole, json, md)
+        return
+    if compute_capability is not None:
+        raise UsageError("--compute-capability says what to compile for without running", remedy="add --static")
     request = LayersRequest(
         model=model,
-        like=options.model_like(
-            batch=batch,
-            size=size,
-            precision=precision,
-            seed=seed,
-            pretrained=pretrained,
-            no_reparam=no_reparam,
-            exporter=exporter,
-        ),
+        like=like,
         device=device,
         device_file=device_file,
         backend=backend,
@@ -121,6 +145,59 @@ def _show(profiled: ProfiledModel, by: By, whole: bool, json: Path | None, csv: 
     if md:
         options.write_text(md, sections_text(sections))
     if any(str(file) == "-" for file in (json, csv, md) if file):
+        return
+    from rich.console import Console
+
+    show_sections(sections, Console())
+
+
+def _check_static(backend: str | None, measured: Mapping[str, object]) -> None:
+    """`UsageError` for options that make sense of a run only."""
+    from vitprof.errors import UsageError
+    from vitprof.static_layers import BACKEND
+
+    if backend not in (None, BACKEND):
+        raise UsageError(
+            f"backend '{backend}' does not tell its kernels without running", remedy=f"use --backend {BACKEND}"
+        )
+    given = [option for option, value in measured.items() if value is not None]
+    if given:
+        raise UsageError(f"--static runs nothing, so {', '.join(given)} has no meaning", remedy=f"leave out {given[0]}")
+
+
+def _for_gpu(like: ModelSpec, text: str | None) -> ModelSpec:
+    from vitprof.errors import UsageError
+    from vitprof.static_layers import DEFAULT_COMPUTE_CAPABILITY
+
+    chosen = options.compute_capabilities_from_list(text) or (DEFAULT_COMPUTE_CAPABILITY,)
+    if len(chosen) > 1:
+        raise UsageError(
+            f"--static shows the kernels for one compute capability, not {len(chosen)}",
+            remedy=f"use --compute-capability {chosen[0]}",
+        )
+    return replace(like, compute_capabilities=chosen)
+
+
+def _show_static(request: StaticRequest, by: By, whole: bool, json: Path | None, md: Path | None) -> None:
+    from vitprof.places import places
+    from vitprof.report import static_layers as report
+    from vitprof.report.progress import progress_for
+    from vitprof.report.sections import sections_text, show_sections
+    from vitprof.static_layers import compile_layers
+
+    progress = progress_for(sys.stderr)
+    try:
+        model = compile_layers(request, places(), progress)
+    finally:
+        progress.close()
+    if json:
+        from vitprof.report.document import json_text
+
+        options.write_text(json, json_text(report.document(model)))
+    sections = report.sections_of(model, by, is_whole=whole)
+    if md:
+        options.write_text(md, sections_text(sections))
+    if any(str(file) == "-" for file in (json, md) if file):
         return
     from rich.console import Console
 

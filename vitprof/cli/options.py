@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated
@@ -62,10 +63,21 @@ ColumnMap = Annotated[
     Path | None,
     typer.Option("--map", help="Which column of a CSV holds what, as a TOML file.", show_default=False),
 ]
+ComputeCapabilities = Annotated[
+    str | None,
+    typer.Option(
+        "--compute-capability",
+        help="Of the GPUs that trt-rtx builds for; default: 8.0,8.6,8.9,12.0.",
+        show_default=False,
+    ),
+]
 JsonFile = Annotated[
     Path | None, typer.Option("--json", help="Write JSON to FILE; - for standard output.", show_default=False)
 ]
 
+
+# As NVIDIA writes them: 8.6, 12.0.
+_COMPUTE_CAPABILITY = re.compile(r"\d{1,2}\.\d")
 
 # Set by `main` for the one command that a process runs: --debug may stand anywhere on the command line.
 DEBUG: ContextVar[bool] = ContextVar("debug", default=False)
@@ -112,6 +124,18 @@ def check_positive(option: str, value: float) -> None:
 def names_from_list(text: str | None) -> tuple[str, ...]:
     """`ort,openvino` as two names, each once."""
     return tuple(dict.fromkeys(name.strip() for name in (text or "").split(",") if name.strip()))
+
+
+def compute_capabilities_from_list(text: str | None) -> tuple[str, ...]:
+    """`8.9,8.6` as ("8.6", "8.9"); none for None."""
+    if text is None:
+        return ()
+    names = names_from_list(text)
+    wrong = [name for name in names or (text,) if not _COMPUTE_CAPABILITY.fullmatch(name)]
+    if wrong:
+        remedy = "write it as 8.6, several as 8.6,8.9"
+        raise UsageError(f"'{wrong[0]}' is no compute capability of a GPU", remedy=remedy)
+    return tuple(sorted(names, key=float))
 
 
 def check_writable(*files: Path | None) -> None:

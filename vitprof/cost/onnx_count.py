@@ -11,6 +11,7 @@ import math
 import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def count_onnx(path: Path, input_shape: tuple[int, int, int, int], *, input_name
     A Transpose is no view: ONNX tensors have no strides. `VitprofError` where the file cannot be read, has no such
     input, or fixes another shape.
     """
-    model = _inlined(_parsed(path))
+    model = _inlined(_sorted(_parsed(path)))
     weights = [tensor for tensor in model.graph.initializer if tensor.data_type in _float_types()]
     params = sum(math.prod(tensor.dims) for tensor in weights)
     image = _image_input(model.graph, input_name, path)
@@ -244,6 +245,23 @@ def _parsed(path: Path) -> Any:
         raise _unfit(path, f"cannot be counted: {why}") from error
     if not model.graph.node:
         raise _unfit(path, "cannot be counted: it holds no graph")
+    return model
+
+
+def _sorted(model: Any) -> Any:
+    """The model with each node behind those that it reads: onnxruntime's converter to fp16 appends casts at the end."""
+    nodes = list(model.graph.node)
+    maker = {name: place for place, node in enumerate(nodes) for name in node.output if name}
+    if all(maker.get(name, -1) < place for place, node in enumerate(nodes) for name in node.input):
+        return model
+    needs = [{maker[name] for name in node.input if name in maker} for node in nodes]
+    try:
+        order = list(TopologicalSorter(dict(enumerate(needs))).static_order())
+    except CycleError:
+        # The walk says what it cannot follow.
+        return model
+    del model.graph.node[:]
+    model.graph.node.extend(nodes[place] for place in order)
     return model
 
 

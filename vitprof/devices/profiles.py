@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from platformdirs import user_config_path
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
 
 from vitprof.errors import UsageError
 from vitprof.records import Device, Peak
@@ -60,6 +60,7 @@ class Profile(_Checked):
     threads: int | None = Field(default=None, ge=1)
     peak_macs_per_s: dict[str, PeakEntry] = {}
     peak_bytes_per_s: PeakEntry | None = None
+    options: dict[str, dict[str, StrictBool | StrictInt | StrictStr]] = {}
     notes: str = ""
 
 
@@ -121,9 +122,10 @@ def read_profile(path: Path) -> Device:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise _bad(path, f"key '{key}': {first['msg']} (got {first.get('input')!r})") from error
-    unknown = sorted(set(profile.backends) - set(BACKENDS))
-    if unknown:
-        raise _bad(path, f"key 'backends': unknown {', '.join(unknown)}; allowed: {', '.join(sorted(BACKENDS))}")
+    for key, names in (("backends", profile.backends), ("options", profile.options)):
+        unknown = sorted(set(names) - set(BACKENDS))
+        if unknown:
+            raise _bad(path, f"key '{key}': unknown {', '.join(unknown)}; allowed: {', '.join(sorted(BACKENDS))}")
     if profile.transport != TransportName.LOCAL and not (profile.kind and profile.chip):
         raise _bad(path, "keys 'kind' and 'chip' are required unless transport is 'local'")
     return Device(
@@ -139,6 +141,7 @@ def read_profile(path: Path) -> Device:
         peak_bytes_per_s=Peak(profile.peak_bytes_per_s.value, profile.peak_bytes_per_s.source)
         if profile.peak_bytes_per_s
         else None,
+        options={backend: dict(given) for backend, given in profile.options.items()},
         notes=profile.notes,
     )
 

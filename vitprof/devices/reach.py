@@ -6,40 +6,82 @@ This is the seam that a new transport joins: one line in `_TRANSPORTS`.
 from __future__ import annotations
 
 import importlib.util
+import os
+import re
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
-from vitprof.devices.profiles import user_folder
+from vitprof.devices import profiles
 from vitprof.devices.transports import Transport
 from vitprof.devices.transports.local import LocalTransport
 from vitprof.errors import UnreachableError, UsageError
 from vitprof.records import Device
-from vitprof.runner.backends import BACKENDS
+from vitprof.runner.backends import BACKENDS, litert_gpu
+from vitprof.runner.wire import Option
 
 _TRANSPORTS: Mapping[str, Callable[[Path], Transport]] = {"local": LocalTransport}
-_ACCELERATORS = ("gpu", "mobile-gpu")
 _NVIDIA_SMI_TIMEOUT_S = 10
+# Backends that run on the processor unless they are told another device.
+_ANYWHERE = ("torch", "compile", "ort")
 
 
 def transport_to(device: Device, cache_root: Path) -> Transport:
     """A transport to `device`; `UnreachableError` where it is not here and nothing says where it is."""
     check_reachable(device)
-    return _TRANSPORTS[device.transport](cache_root)
+    return _TRANSPORTS["local" if is_here(device) else device.transport](cache_root)
+
+
+def is_here(device: Device) -> bool:
+    """Whether `device` is this machine or a GPU in it."""
+    return device.transport == "local" or gpu_index(device) is not None
+
+
+def device_for(device: Device, backends: Sequence[str]) -> Device:
+    """`device`; instead of `local` the only reachable device with all of `backends`, where `local` has not all.
+
+    `UnreachableError` that names the devices where none or several are reachable.
+    """
+    lacking = [name for name in backends if name in BACKENDS and name not in device.backends]
+    offering = [one for one in profiles.devices() if set(backends) <= set(one.backends)] if lacking else []
+    if device.name != "local" or not offering:
+        return device
+    reachable = [one for one in offering if is_reachable(one)]
+    if len(reachable) == 1:
+        return reachable[0]
+    names = ", ".join(one.name for one in reachable or offering)
+    which = "several reachable devices offer it" if reachable else "no reachable device offers it; known ones that do"
+    raise UnreachableError(
+        f"this machine's processor has no backend '{lacking[0]}', and {which}: {names}",
+        remedy=f"choose one: --device {(reachable or offering)[0].name} (its profile says what it needs)",
+        stage="device",
+    )
+
+
+def options_of(device: Device, backend: str) -> dict[str, Option]:
+    """How a runner of `backend` is told where to run and how: what the profile says, and which GPU it is."""
+    options = dict(device.options.get(backend, {}))
+    if device.kind == "gpu" and (backend in _ANYWHERE or BACKENDS[backend].needs_nvidia):
+        options.setdefault("device", f"cuda:{gpu_index(device) or 0}")
+    return options
+
+
+def gpu_index(device: Device) -> int | None:
+    """Which of this machine's NVIDIA GPUs `device` is; None where it is none of them."""
+    # Whole words: an RTX A1000 is no A100.
+    wanted = re.compile(rf"\b{re.escape(device.match or '')}\b")
+    found = [index for index, name in enumerate(accelerators()) if device.match and wanted.search(name)]
+    # What CUDA_VISIBLE_DEVICES leaves is numbered anew.
+    return None if not found else 0 if os.environ.get("CUDA_VISIBLE_DEVICES") else found[0]
 
 
 def check_reachable(device: Device) -> None:
     """`UnreachableError` with what to write where, unless `device` can be measured on."""
-    if device.transport == "local":
+    if is_here(device):
         return
-    profile = user_folder() / f"{device.name}.toml"
-    if device.match and any(device.match in name for name in accelerators()):
-        raise UnreachableError(
-            f"device '{device.name}' is in this machine, but this version has no backend that runs on a {device.kind}",
-            remedy="measure the processor instead: --device local",
-            stage="device",
-        )
+    profile = profiles.user_folder() / f"{device.name}.toml"
     if device.host is None:
         raise UnreachableError(
             f"device '{device.name}': no {device.chip} in this machine and no host named for it",
@@ -48,7 +90,7 @@ def check_reachable(device: Device) -> None:
         )
     raise UnreachableError(
         f"device '{device.name}' at {device.host}: this version has no transport '{device.transport}'",
-        remedy="install vitprof on that machine and run it there with --device local",
+        remedy=f"install vitprof on that machine and run it there with --device {device.name}",
         stage="device",
     )
 
@@ -76,14 +118,21 @@ def check_backend(name: str, device: Device) -> None:
 def check_installed(name: str, device: Device) -> None:
     """`UnreachableError` where `device` is this machine and the runtime of backend `name` is not installed in it."""
     entry = BACKENDS[name]
-    if device.transport == "local" and entry.requires and importlib.util.find_spec(entry.requires) is None:
+    if is_here(device) and entry.requires and importlib.util.find_spec(entry.requires) is None:
         raise UnreachableError(
             f"backend '{name}' needs the package {entry.requires}, which is not installed",
             remedy=entry.install,
             stage="backend",
         )
+    if name == "litert-gpu" and device.transport == "local" and not litert_gpu.may_have_gpu():
+        raise UnreachableError(
+            "backend 'litert-gpu' needs a GPU, and this machine has none",
+            remedy=litert_gpu.NO_GPU_REMEDY,
+            stage="backend",
+        )
 
 
+@cache
 def accelerators() -> tuple[str, ...]:
     """Names of the NVIDIA GPUs in this machine, as their driver gives them."""
     program = shutil.which("nvidia-smi")

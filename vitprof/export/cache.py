@@ -17,13 +17,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from vitprof import environments
 from vitprof.counts import Cost, Kind, Ledgers, OpRow
 from vitprof.errors import VitprofError
 from vitprof.export import eviction
 from vitprof.export.eviction import RECORD, folder_of
 from vitprof.export.staging import staging, unwritable
 from vitprof.places import places
-from vitprof.records import Artifact, Exporter, ModelSpec, Precision, Source
+from vitprof.records import Artifact, Doubt, Exporter, ModelSpec, Precision, ProgramFacts, Source
 
 __all__ = [
     "EXPORT_VERSION",
@@ -42,11 +43,16 @@ __all__ = [
 EXPORT_VERSION = 2
 # What shapes an exported file. A .onnx source is copied as it is, so for it only its bytes count.
 _PACKAGES = ("timm", "torch", "torchvision", "onnx", "onnxscript", "onnxruntime")
+# What shapes files of one format only.
+_FORMAT_PACKAGES = {"coreml": ("coremltools",), "trt-rtx": ("tensorrt_rtx",)}
 
 
 def artifact_key(spec: ModelSpec, format: str, content_sha256: str | None = None) -> str:
     """Sixty-four hex digits, equal where the artifact would be; `content_sha256` is that of a file source."""
     asked = dataclasses.asdict(spec)
+    if not spec.compute_capabilities:
+        # Of an engine only: nothing else is another for them.
+        del asked["compute_capabilities"]
     if content_sha256 is not None:
         # The same bytes in another place are the same model.
         asked = {key: value for key, value in asked.items() if key not in ("name", "path")}
@@ -55,19 +61,22 @@ def artifact_key(spec: ModelSpec, format: str, content_sha256: str | None = None
         # It converts precisions; what is not converted need not be made again for a new version of it.
         del versions["onnxruntime"]
     is_copy = spec.source is Source.ONNX and spec.precision is Precision.FP32
-    whole = {
+    of_format = {name: _version(name) for name in _FORMAT_PACKAGES.get(format, ())}
+    whole: dict[str, Any] = {
         "spec": asked,
         "format": format,
         "content": content_sha256,
-        "versions": {} if is_copy else versions,
+        "versions": {**({} if is_copy else versions), **of_format},
         "export": EXPORT_VERSION,
     }
+    if isolated := environments.for_format(format):
+        whole["environment"] = isolated.pins
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
-def package_versions() -> dict[str, str]:
+def package_versions(format: str = "onnx") -> dict[str, str]:
     """Of the packages that shape an artifact, read from their metadata: importing them takes 10 s."""
-    return {name: _version(name) for name in _PACKAGES}
+    return {name: _version(name) for name in (*_PACKAGES, *_FORMAT_PACKAGES.get(format, ()))}
 
 
 def files_sha256(paths: list[Path]) -> str:
@@ -172,6 +181,9 @@ def _artifact_from_json(body: Mapping[str, Any], folder: Path) -> Artifact:
             "expected_outputs": tuple((dtype, tuple(shape)) for dtype, shape in body["expected_outputs"]),
             "fixups": tuple(body["fixups"]),
             "folded_weights": tuple(body["folded_weights"]),
+            # Not in records of versions that wrote no such files.
+            "program": ProgramFacts(**body["program"]) if body.get("program") else None,
+            "lint": tuple(Doubt(**doubt) for doubt in body.get("lint", ())),
         }
     )
 
@@ -182,6 +194,7 @@ def _spec_from_json(body: Mapping[str, Any]) -> ModelSpec:
         "precision": Precision(body["precision"]),
         "size": None if body["size"] is None else (body["size"][0], body["size"][1]),
         "exporter": None if body["exporter"] is None else Exporter(body["exporter"]),
+        "compute_capabilities": tuple(body.get("compute_capabilities", ())),
     }
     return ModelSpec(**{**body, **kinds})
 

@@ -29,16 +29,20 @@ def make_folder(folder: Path) -> None:
 def copy_artifact(artifact: Artifact, folder: Path) -> Path:
     """The path of the copy in `folder`: `<model>.onnx`, weights beside it as `<model>.onnx.data`.
 
-    A given .onnx file, unless converted, keeps its own name and those of the files beside it.
+    What is a folder itself (`<model>.mlpackage`) takes the place of one that is there. A given .onnx file, unless
+    converted, keeps its own name and those of the files beside it.
     """
-    keeps_names = artifact.spec.source is Source.ONNX and not artifact.fixups
+    keeps_names = artifact.spec.source is Source.ONNX and artifact.format == "onnx" and not artifact.fixups
     own, name = artifact.path.name, artifact.path.name if keeps_names else file_name(artifact)
     beside = [path for path in files_in(artifact.path.parent) if path != artifact.path]
     try:
+        if artifact.path.is_dir():
+            _copy_folder(artifact.path, folder / name)
+            return folder / name
         for path in beside:
             relative = str(path.relative_to(artifact.path.parent))
             _copy(path, folder / (relative if keeps_names else relative.replace(own, name)))
-        if beside and not keeps_names:
+        if beside and not keeps_names and artifact.format == "onnx":
             _copy_renamed(artifact.path, folder / name, own, name)
         else:
             _copy(artifact.path, folder / name)
@@ -55,7 +59,7 @@ def file_name(artifact: Artifact) -> str:
     name = spec.name if spec.path is None else "-".join(filter(None, (Path(spec.path).stem, spec.factory)))
     stem = _UNSAFE.sub("-", name).strip(".-") or "model"
     suffix = "" if spec.precision is Precision.FP32 else f"-{spec.precision.value}"
-    return f"{prefix}{stem}{suffix}.{artifact.format}"
+    return f"{prefix}{stem}{suffix}{artifact.path.suffix}"
 
 
 def _copy_renamed(source: Path, target: Path, own: str, name: str) -> None:
@@ -75,6 +79,15 @@ def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with _replacing(target) as path:
         shutil.copyfile(source, path)
+
+
+def _copy_folder(source: Path, target: Path) -> None:
+    """Whole or not at all: the copy takes the place of an older one by renaming."""
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".vitprof-") as scratch:
+        copy = Path(shutil.copytree(source, Path(scratch) / "new"))
+        if target.is_dir():
+            target.rename(Path(scratch) / "old")
+        copy.rename(target)
 
 
 @contextlib.contextmanager

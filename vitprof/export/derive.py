@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,13 @@ _TRIED_BATCH = 3
 _CALIBRATION_IMAGES = 8
 # Not the images that parity is taken on.
 _CALIBRATION_SEED = 1_000_003
+# Its parsers take zero points of zero only and no dequantised int32, as which a bias would come.
+_TENSORRT_OPTIONS = {
+    "ActivationSymmetric": True,
+    "WeightSymmetric": True,
+    "QuantizeBias": False,
+    "AddQDQPairToWeight": True,
+}
 
 
 def check_any_batch(path: Path, inputs: list[Array], expected: list[list[Array]]) -> None:
@@ -93,10 +100,13 @@ def at_batch(base: Artifact, spec: ModelSpec, cache_root: Path, key: str) -> Art
         return cache.publish(cache_root, key, folder, artifact)
 
 
-def in_precision(base: Artifact, spec: ModelSpec, cache_root: Path, key: str) -> Artifact:
-    """`base`, an fp32 ONNX file, in the precision of `spec`; the expected outputs stay those of fp32."""
+def in_precision(base: Artifact, spec: ModelSpec, cache_root: Path, key: str, format: str = "onnx") -> Artifact:
+    """`base`, an fp32 ONNX file, in the precision of `spec`; the expected outputs stay those of fp32.
+
+    int8 comes in two forms: "onnx" for ONNX Runtime and OpenVINO, "onnx-qdq" for TensorRT's parsers.
+    """
     start = time.perf_counter()
-    convert, told = _CONVERTERS[spec.precision]
+    convert, told = _CONVERTERS[spec.precision, format]
     with cache.staging(cache_root) as folder:
         (folder / base.file).parent.mkdir()
         _link([base.folder / base.expected] if base.expected else [], base.folder, folder)
@@ -118,6 +128,7 @@ def in_precision(base: Artifact, spec: ModelSpec, cache_root: Path, key: str) ->
         artifact = dataclasses.replace(
             base,
             folder=folder,
+            format=format,
             spec=spec,
             sha256=cache.files_sha256(files),
             bytes=sum(file.stat().st_size for file in files),
@@ -135,7 +146,7 @@ def _to_fp16(base: Artifact, path: Path) -> None:
     _save(convert_float_to_float16(onnx.load(str(base.path)), keep_io_types=False), path)
 
 
-def _to_int8(base: Artifact, path: Path) -> None:
+def _to_int8(base: Artifact, path: Path, options: Mapping[str, bool] | None = None) -> None:
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -158,13 +169,20 @@ def _to_int8(base: Artifact, path: Path) -> None:
             activation_type=QuantType.QInt8,
             weight_type=QuantType.QInt8,
             per_channel=True,
+            extra_options=options,
         )
 
 
-# What converts, and what the fix-ups say of it.
+def _to_int8_qdq(base: Artifact, path: Path) -> None:
+    _to_int8(base, path, _TENSORRT_OPTIONS)
+
+
+_INT8_TOLD = f"quantised to int8 (static QDQ, {_CALIBRATION_IMAGES} seeded random images"
+# What converts, by precision and format, and what the fix-ups say of it.
 _CONVERTERS = {
-    Precision.FP16: (_to_fp16, "converted to fp16; operators without an fp16 form keep fp32"),
-    Precision.INT8: (_to_int8, f"quantised to int8 (static QDQ, {_CALIBRATION_IMAGES} seeded random images)"),
+    (Precision.FP16, "onnx"): (_to_fp16, "converted to fp16; operators without an fp16 form keep fp32"),
+    (Precision.INT8, "onnx"): (_to_int8, f"{_INT8_TOLD})"),
+    (Precision.INT8, "onnx-qdq"): (_to_int8_qdq, f"{_INT8_TOLD}, symmetric, biases in fp32)"),
 }
 
 

@@ -41,7 +41,7 @@ class _Node:
         return self.name or self.outputs[0]
 
 
-class _Graph:
+class Graph:
     """The nodes in the order in which they run, and which of them makes a tensor."""
 
     def __init__(self, path: Path) -> None:
@@ -75,7 +75,7 @@ def with_members_of_graph(original: Path, optimised: Path, ops: Sequence[Profile
 
     `optimised`: the graph that ran. It lists its nodes in the order in which they run, as the profile does.
     """
-    before, after = _Graph(original), _Graph(optimised)
+    before, after = Graph(original), Graph(optimised)
     if [op.op for op in ops] != [node.op for node in after.nodes]:
         # Another graph than the one that ran: nothing can be said.
         return tuple(ops)
@@ -93,7 +93,7 @@ def with_members_of_names(original: Path, ops: Sequence[ProfiledOp]) -> tuple[Pr
     OpenVINO names what it makes of a node after the node, with something behind a slash, and the last one after the
     output of the model. Of a product and the sum that adds its bias it keeps the sum's name only.
     """
-    graph = _Graph(original)
+    graph = Graph(original)
     known = {node.outputs[0]: node for node in graph.nodes}
     known.update({node.name: node for node in graph.nodes if node.name})
     computed: dict[str, int] = {}
@@ -107,7 +107,7 @@ def with_members_of_names(original: Path, ops: Sequence[ProfiledOp]) -> tuple[Pr
     return _with_members(graph, ops, computed)
 
 
-def _with_members(before: _Graph, ops: Sequence[ProfiledOp], computed: Mapping[str, int]) -> tuple[ProfiledOp, ...]:
+def _with_members(before: Graph, ops: Sequence[ProfiledOp], computed: Mapping[str, int]) -> tuple[ProfiledOp, ...]:
     """Each node is given to the first operator that needs it: from the tensors that it finishes back to others'."""
     claimed: dict[int, int] = {}
     for tensor, place in sorted(computed.items(), key=lambda pair: pair[1]):
@@ -126,7 +126,7 @@ def _with_members(before: _Graph, ops: Sequence[ProfiledOp], computed: Mapping[s
     return tuple(dataclasses.replace(op, members=tuple(members.get(place, ()))) for place, op in enumerate(ops))
 
 
-def _computed(before: _Graph, after: _Graph) -> Mapping[str, int]:
+def _computed(before: Graph, after: Graph) -> Mapping[str, int]:
     """Which node of `after` finishes the work on a tensor of `before`, for as many tensors as names tell of."""
     found: dict[str, int] = {}
     for place, node in enumerate(after.nodes):
@@ -144,7 +144,7 @@ def _computed(before: _Graph, after: _Graph) -> Mapping[str, int]:
     return found
 
 
-def _own_names(node: _Node, before: _Graph) -> tuple[str, ...]:
+def _own_names(node: _Node, before: Graph) -> tuple[str, ...]:
     """Tensors of the original graph that a node's own name tells of."""
     if node.name.endswith(_BLOCKED):
         return (node.name.removesuffix(_BLOCKED),)
@@ -153,7 +153,7 @@ def _own_names(node: _Node, before: _Graph) -> tuple[str, ...]:
     return namesake.outputs if namesake is not None and namesake.op in node.op else ()
 
 
-def _hand_on(node: _Node, place: int, before: _Graph, after: _Graph, found: dict[str, int]) -> None:
+def _hand_on(node: _Node, place: int, before: Graph, after: Graph, found: dict[str, int]) -> None:
     """What a node only moves was computed by whatever makes its input."""
     maker = after.maker.get(node.inputs[0])
     for tensor in [tensor for tensor, by in found.items() if by == place]:
@@ -166,7 +166,7 @@ def _hand_on(node: _Node, place: int, before: _Graph, after: _Graph, found: dict
             found.setdefault(source, maker)
 
 
-def _align(node: _Node, place: int, before: _Graph, after: _Graph, found: dict[str, int]) -> None:
+def _align(node: _Node, place: int, before: Graph, after: Graph, found: dict[str, int]) -> None:
     """Where the same operator stands in both graphs, so do its inputs: what makes one makes the other."""
     for tensor in [tensor for tensor, by in found.items() if by == place]:
         twin = _twin(tensor, node, before, found)
@@ -177,7 +177,7 @@ def _align(node: _Node, place: int, before: _Graph, after: _Graph, found: dict[s
                 found.setdefault(theirs, after.maker[mine])
 
 
-def _twin(tensor: str, node: _Node, before: _Graph, found: Mapping[str, int]) -> _Node | None:
+def _twin(tensor: str, node: _Node, before: Graph, found: Mapping[str, int]) -> _Node | None:
     """The original node of the same operator behind `tensor`: its activation may have been fused into it."""
     while (made_by := before.made_by(tensor)) is not None:
         if made_by.op == node.op:

@@ -58,16 +58,16 @@ def export_onnx(
     troubles: list[str] = []
     for one in [exporter] if exporter else _order(module):
         for unfuse in (False, True):
-            if unfuse and not _has_fused_attention(module):
+            if unfuse and not has_fused_attention(module):
                 continue
             try:
-                with _attention_apart(module) if unfuse else contextlib.nullcontext():
+                with attention_apart(module) if unfuse else contextlib.nullcontext():
                     _write(one, module, input_shape, path, any_batch)
             except OSError:
                 # The disk, not the model: whoever owns the folder says so.
                 raise
             except Exception as error:  # The exporter runs the model's own code and raises whatever that does.
-                troubles.append(f"{one.value} exporter failed{' with attention apart' * unfuse}: {_cause_of(error)}")
+                troubles.append(f"{one.value} exporter failed{' with attention apart' * unfuse}: {cause_of(error)}")
                 continue
             apart = ("attention exported in its parts",) if unfuse else ()
             return OnnxExport(OPSETS[one], TITLES[one], (*troubles, *apart))
@@ -80,7 +80,7 @@ def export_onnx(
     )
 
 
-def _cause_of(error: BaseException) -> str:
+def cause_of(error: BaseException) -> str:
     """What went wrong at the bottom: torch's own first line says which of its steps failed, in colours."""
     while error.__cause__ is not None:
         error = error.__cause__
@@ -119,8 +119,8 @@ def _write(
     # torch.export takes a dimension of one for a constant.
     shape = (max(2, input_shape[0]), *input_shape[1:]) if any_batch else input_shape
     image = torch.zeros(shape)
-    with silenced(), _without_fast_attention(), torch.no_grad():
-        flat = _flattening(module)
+    with silenced(), without_fast_attention(), torch.no_grad():
+        flat = flattening(module)
         if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
             # The exporter cannot look into TorchScript from outside; what is traced already it takes as it is.
             flat = torch.jit.trace(flat, image)
@@ -148,7 +148,7 @@ def _check_fits(module: torch.nn.Module) -> None:
         )
 
 
-def _flattening(module: torch.nn.Module) -> Any:
+def flattening(module: torch.nn.Module) -> Any:
     """`module` with its tensors in a row: the tracer refuses dicts. A function, so that torch is imported here."""
     import torch
 
@@ -163,12 +163,12 @@ def _flattening(module: torch.nn.Module) -> Any:
     return Flattening().eval()
 
 
-def _has_fused_attention(module: torch.nn.Module) -> bool:
+def has_fused_attention(module: torch.nn.Module) -> bool:
     return any(getattr(part, "fused_attn", False) for part in module.modules())
 
 
 @contextlib.contextmanager
-def _attention_apart(module: torch.nn.Module) -> Iterator[None]:
+def attention_apart(module: torch.nn.Module) -> Iterator[None]:
     """timm's attention as products and a softmax: its fused call takes only four axes in ONNX (Hiera has five)."""
     fused = [part for part in module.modules() if getattr(part, "fused_attn", False)]
     for part in fused:
@@ -181,7 +181,7 @@ def _attention_apart(module: torch.nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _without_fast_attention() -> Iterator[None]:
+def without_fast_attention() -> Iterator[None]:
     """`torch.nn.MultiheadAttention` (torchvision's ViTs) as plain operators: its fused form has none in ONNX."""
     import torch
 

@@ -62,15 +62,31 @@ def lines_of(result: Result) -> Iterator[Line]:
     yield from _cost(result)
     if result.summary is not None:
         yield _cold(result.summary)
+        yield from _builds(result, result.summary)
     yield _parity(result)
     if result.summary is not None:
-        yield Line("memory", (f"{text_from_bytes(result.summary.peak_rss_bytes)} peak of the runner process",))
+        yield _memory(result.summary)
         yield _samples(result, result.summary)
     if result.artifact:
         artifact = result.artifact
         yield Line("artifact", (artifact.format, text_from_bytes(artifact.bytes), f"by {plain(artifact.exporter)}"))
     for index, fixup in enumerate(result.artifact.fixups if result.artifact else ()):
         yield Line("" if index else "fix-ups", (plain(fixup),))
+
+
+def _builds(result: Result, summary: Summary) -> Iterator[Line]:
+    if summary.build_spread is not None and result.samples:
+        spread = f"p50 from one to another within {text_from_share(summary.build_spread)}"
+        yield Line("builds", (f"{len(result.samples.sets)} built anew", spread))
+
+
+def _memory(summary: Summary) -> Line:
+    own = f"{text_from_bytes(summary.peak_rss_bytes)} peak of the runner process"
+    of_device = summary.peak_device_bytes
+    told = [f"{text_from_bytes(of_device)} of the GPU's memory"] if of_device else []
+    if summary.energy_j_per_image is not None:
+        told.append(f"{summary.energy_j_per_image:.3g} J an image, idle power included")
+    return Line("memory", (own, *told))
 
 
 def _timing(result: Result, summary: Summary) -> Iterator[Line]:
@@ -84,6 +100,9 @@ def _timing(result: Result, summary: Summary) -> Iterator[Line]:
     percentiles = (("p50", latency.p50_ns.value), ("p90", latency.p90_ns), ("p99", latency.p99_ns))
     named = tuple(f"{name} {text_from_ns(value, unit)}" for name, value in percentiles)
     yield Line("percentiles", (*named, f"n {latency.samples:,}"), is_void=void)
+    if summary.device_p50_ns is not None:
+        device = f"p50 {text_from_ns(summary.device_p50_ns, unit)} by the GPU's own clock"
+        yield Line("device time", (device, "(calls beside the counted ones)"), is_void=void)
     yield _ratio(summary, void)
     corrected = text_from_ns(summary.drift_corrected_ns, unit)
     why = () if summary.drift_corrected_ns is not None else ("(no stored time of the reference yet)",)

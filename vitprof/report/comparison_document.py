@@ -12,7 +12,7 @@ from vitprof.comparisons import Correlation, Disagreement, FrontPoint, Inversion
 from vitprof.report.comparison import is_latency
 from vitprof.report.outside import encodable
 from vitprof.report.pareto import COSTS, by_cost
-from vitprof.report.schema import (
+from vitprof.report.schema_analysis import (
     ComparisonDocument,
     CorrelationPart,
     CountCorrelations,

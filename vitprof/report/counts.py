@@ -23,7 +23,7 @@ from vitprof.report.terminal import show_columns
 from vitprof.units import NOT_KNOWN, text_from_bytes, text_from_count, text_from_share
 
 if TYPE_CHECKING:
-    from vitprof.report.schema import CountDocument, CountRow
+    from vitprof.report.schema_analysis import CountDocument, CountRow
 
 # A terminal shows this many rows of a long table; the files have all.
 _MOST_ROWS = 40
@@ -219,13 +219,14 @@ def csv_text(counts: Sequence[Counted]) -> str:
 
 def document(counts: Sequence[Counted]) -> CountDocument:
     """The JSON of `count`."""
-    from vitprof.report.schema import CountDocument
+    from vitprof.report.schema_analysis import CountDocument
 
     return CountDocument(results=tuple(_document_row(one) for one in counts))
 
 
 def _document_row(one: Counted) -> CountRow:
-    from vitprof.report.schema import CountRow, FailurePart, OpPart, OtherCountPart
+    from vitprof.report.schema import FailurePart
+    from vitprof.report.schema_analysis import CountRow, OpPart, OtherCountPart
 
     cost = one.cost
     sums = {entry.kind: entry.macs for entry in kind_sums(cost.rows)} if cost else {}

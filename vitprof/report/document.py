@@ -23,6 +23,7 @@ from vitprof.records import (
     Parity,
     Peak,
     Peaks,
+    ProgramFacts,
     Relative,
     Result,
     Round,
@@ -40,7 +41,6 @@ from vitprof.report.schema import (
     CostPart,
     DeviceDocument,
     DeviceRow,
-    Document,
     FailurePart,
     KindPart,
     LatencyPart,
@@ -49,9 +49,11 @@ from vitprof.report.schema import (
     ModelDocument,
     ModelRow,
     ParityPart,
+    Part,
     PeakPart,
     PeaksPart,
     PlacementPart,
+    ProgramPart,
     RelativePart,
     ResultDocument,
     ResultRow,
@@ -62,7 +64,6 @@ from vitprof.runner.wire import Failure
 __all__ = [
     "ArtifactDocument",
     "DeviceDocument",
-    "Document",
     "ModelDocument",
     "ResultDocument",
     "ResultRow",
@@ -78,7 +79,7 @@ Value = TypeVar("Value")
 Shown = TypeVar("Shown")
 
 
-def json_text(document: Document) -> str:
+def json_text(document: Part) -> str:
     """The document as text: two spaces a level, one newline at the end, the same for the same document."""
     return document.model_dump_json(indent=2, fallback=str) + "\n"
 
@@ -128,7 +129,13 @@ def _export_row(one: Exported) -> ArtifactRow:
         exporter=encodable(artifact.exporter),
         fixups=_texts(artifact.fixups),
         seconds=_rounded(artifact.seconds),
+        program=_given(artifact.program, _program),
+        lint=tuple(map(_warning, artifact.lint)),
     )
+
+
+def _program(program: ProgramFacts) -> ProgramPart:
+    return ProgramPart(ops=program.ops, dtypes=program.dtypes, params=program.params, macs=program.macs)
 
 
 def document_from_devices(devices: Sequence[Device], reachable: Mapping[str, bool]) -> DeviceDocument:
@@ -235,13 +242,16 @@ def _measurements(result: Result) -> dict[str, Any]:
         names = "latency_ns relative drift_corrected_ns throughput_images_per_s cold_ns achieved_macs_per_s memory"
         return {**dict.fromkeys(names.split()), "warnings": ()}
     return {
-        "latency_ns": _latency(summary.latency, result.samples.stop_reason.value if result.samples else None),
+        "latency_ns": _latency(
+            summary.latency, result.samples.stop_reason.value if result.samples else None, summary.device_p50_ns
+        ),
         "relative": _given(summary.relative, _relative),
         "drift_corrected_ns": _whole(summary.drift_corrected_ns),
         "throughput_images_per_s": _rounded(summary.throughput_images_per_s),
         "cold_ns": _cold(summary),
         "achieved_macs_per_s": _rounded(summary.achieved_macs_per_s),
-        "memory": MemoryPart(peak_rss_bytes=summary.peak_rss_bytes, peak_device_bytes=None),
+        "memory": MemoryPart(peak_rss_bytes=summary.peak_rss_bytes, peak_device_bytes=summary.peak_device_bytes),
+        "energy_j_per_image": _rounded(summary.energy_j_per_image),
         "warnings": tuple(map(_warning, summary.warnings)),
     }
 
@@ -250,7 +260,7 @@ def _warning(doubt: Doubt) -> WarningPart:
     return WarningPart(code=doubt.code, detail=encodable(doubt.detail), remedy=encodable(doubt.remedy))
 
 
-def _latency(latency: Latency, stop_reason: str | None) -> LatencyPart:
+def _latency(latency: Latency, stop_reason: str | None, device_p50_ns: float | None) -> LatencyPart:
     interval = latency.p50_ns
     return LatencyPart(
         p50=round(interval.value),
@@ -266,6 +276,7 @@ def _latency(latency: Latency, stop_reason: str | None) -> LatencyPart:
         warmup_samples=latency.warm_up_samples,
         outliers=latency.outliers,
         stop_reason=stop_reason,
+        device_p50=_whole(device_p50_ns),
     )
 
 

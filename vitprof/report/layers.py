@@ -20,7 +20,7 @@ from vitprof.report.table import Column
 from vitprof.units import NOT_KNOWN, text_from_ns, text_from_share
 
 if TYPE_CHECKING:
-    from vitprof.report.schema import LayersDocument, TimedWorkPart
+    from vitprof.report.schema_analysis import LayersDocument, TimedWorkPart
 
 # A table shows this many rows, those that take longest; --all and the files have all.
 MOST_ROWS = 20
@@ -96,7 +96,7 @@ def _cell(text: str) -> str:
 
 def document(model: ProfiledModel) -> LayersDocument:
     """The JSON of `layers`."""
-    from vitprof.report.schema import LayerKindPart, LayerModulePart, LayerOpPart, LayersDocument
+    from vitprof.report.schema_analysis import LayerKindPart, LayerModulePart, LayerOpPart, LayersDocument
 
     profile = model.profile
     return LayersDocument(
@@ -189,7 +189,7 @@ def _work_columns(works: Sequence[TimedWork]) -> tuple[Column, ...]:
 
 
 def _part(work: TimedWork) -> TimedWorkPart:
-    from vitprof.report.schema import TimedWorkPart
+    from vitprof.report.schema_analysis import TimedWorkPart
 
     return TimedWorkPart(
         ns=round(work.ns),

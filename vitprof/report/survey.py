@@ -42,8 +42,12 @@ def counts_of(exports: Sequence[Exported]) -> tuple[str, ...]:
     for format in dict.fromkeys(one.format for one in exports):
         verdicts = Counter(cells_of(one)[2] for one in exports if one.format == format)
         match, total = verdicts.pop(ParityVerdict.MATCH.value, 0), sum(1 for one in exports if one.format == format)
+        made, how = match, "export with parity"
+        if not match and (unchecked := verdicts.pop(ParityVerdict.NOT_CHECKED.value, 0)):
+            # Engines, or given files: there is nothing to check them by.
+            made, how = unchecked, "export, parity not checked"
         others = "".join(f", {count} {verdict}" for verdict, count in sorted(verdicts.items()))
-        lines.append(f"{format}: {match} of {total} ({match / total:.0%}) export with parity{others}")
+        lines.append(f"{format}: {made} of {total} ({made / total:.0%}) {how}{others}")
     return tuple(lines)
 
 

@@ -15,7 +15,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from vitprof.records import Calibration, Device, Exported, Grade, Result, Source
+from vitprof.records import Calibration, Device, Exported, Grade, ProgramFacts, Result, Source
 from vitprof.report.block import Line, lines_of
 from vitprof.report.cell import is_broken
 from vitprof.report.notes import (
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 # Where the output is not a terminal it must not depend on one, and prose wider than this is hard to read anyway.
 _PROSE_WIDTH = 120
 _GAP = "  "
+# Of a program's operators, those that it has most of.
+_MOST_TYPES = 5
 _VOID = "strike dim"
 _HEAD = "bold"
 _QUIET = "dim"
@@ -83,7 +85,21 @@ def show_exports(exports: Sequence[Exported], console: Console) -> None:
                 line.append(f"{_GAP}{_GAP.join(parity_phrases(one.parity))}")
             for fixup in one.artifact.fixups:
                 line.append(f"\n{_GAP}fix-up: {plain(fixup)}", _QUIET)
+            if one.artifact.program is not None:
+                line.append(f"\n{_GAP}program: {_program_text(one.artifact.program)}", _QUIET)
+            for doubt in one.artifact.lint:
+                line.append(f"\n{_GAP}{doubt.code}: {plain(doubt.detail)}", _WORD_STYLES["drift"])
+                line.append(f"\n{_GAP}{_GAP}remedy: {plain(doubt.remedy)}", "cyan")
         console.print(line, soft_wrap=True)
+
+
+def _program_text(program: ProgramFacts) -> str:
+    """`550 operators (120 conv, 40 add, …), 540 in fp16, 10 in int32; 1.25 GMAC, 5.7 M parameters`."""
+    most = ", ".join(f"{count} {plain(name)}" for name, count in list(program.ops.items())[:_MOST_TYPES])
+    rest = ", …" if len(program.ops) > _MOST_TYPES else ""
+    types = ", ".join(f"{count} in {plain(name)}" for name, count in program.dtypes.items())
+    counted = f"{text_from_count(program.macs, 'MAC')}, {text_from_count(program.params)} parameters"
+    return f"{sum(program.ops.values()):,} operators ({most}{rest}), {types}; {counted}"
 
 
 def show_survey(exports: Sequence[Exported], console: Console) -> None:

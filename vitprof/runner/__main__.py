@@ -11,7 +11,7 @@ import os
 import time
 import traceback
 
-from vitprof.runner.backends import BackendError, backend_module
+from vitprof.runner.backends import BACKENDS, BackendError, backend_module, is_out_of_memory
 from vitprof.runner.lease import Lease, Wire
 from vitprof.runner.serve import Server
 from vitprof.runner.wire import EndRequest, Failure, Message, Plan, line_from_message, message_from_line
@@ -34,6 +34,7 @@ def main() -> None:
         lease.end_after(plan.deadline_s)
         stage = "load"
         _check_artifact(plan)
+        _check_driver(plan)
         backend = backend_module(plan.backend)
         server = Server(plan, backend.load, backend.version(), time.perf_counter_ns)
         # No collection may run inside a block; what exists by now lives as long as the process.
@@ -47,12 +48,24 @@ def main() -> None:
         say(server.end())
     except BackendError as error:
         say(Failure(error.stage, str(error), error.remedy, traceback.format_exc()))
-    except MemoryError as error:
-        say(Failure(stage, f"out of memory: {error}", "use a smaller model, --batch or --size", traceback.format_exc()))
     except Exception as error:
         # The border of the device: whatever a runtime raises becomes a Failure with its traceback.
+        if is_out_of_memory(error):
+            text = f"out of memory: {error}"
+            say(Failure(stage, text, "use a smaller model, --batch or --size", traceback.format_exc()))
+            return
         text = f"{type(error).__name__}: {error}"
         say(Failure(stage, text, "run again with --debug to see the whole traceback", traceback.format_exc()))
+
+
+def _check_driver(plan: Plan) -> None:
+    """Before the runtime is imported, which takes seconds and says less clearly what is missing."""
+    entry = BACKENDS.get(plan.backend)
+    if (entry and entry.needs_nvidia) or str(plan.options.get("device", "")).startswith("cuda"):
+        from vitprof.runner.cuda import driver_facts
+        from vitprof.runner.options import run_options
+
+        driver_facts(run_options(plan).index)
 
 
 def _check_artifact(plan: Plan) -> None:

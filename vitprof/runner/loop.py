@@ -8,9 +8,9 @@ run the same loop in virtual time.
 from __future__ import annotations
 
 import statistics
-from typing import Callable, List, Tuple
+from typing import Callable, List, Optional, Tuple
 
-from vitprof.runner.backends import Session
+from vitprof.runner.backends import Accelerator, Session, accelerator_of
 from vitprof.runner.sensors import Disturbance, sensors
 from vitprof.runner.wire import Block, Plan
 
@@ -19,6 +19,8 @@ Clock = Callable[[], int]
 # A sample of at least this many clock steps keeps the error of reading the clock under 1 %.
 _STEPS_PER_SAMPLE = 100
 _CLOCK_READINGS = 2_000
+# Calls of each block that are timed by the device as well: together with the block's own a sample of both clocks.
+_DEVICE_CALLS = 3
 
 
 def clock_facts(clock: Clock) -> Tuple[int, int]:
@@ -81,6 +83,7 @@ def run_block(plan: Plan, session: Session, clock: Clock, repeats: int, index: i
     until_ns = start + plan.block_ns
     counted = [] if is_slow else timed(session.call, clock, repeats, plan.min_calls, until_ns)
     delay, switches = disturbance.since()
+    accelerator = accelerator_of(session)
     return Block(
         index=index,
         start_ns=start,
@@ -88,5 +91,14 @@ def run_block(plan: Plan, session: Session, clock: Clock, repeats: int, index: i
         samples_ns=tuple(first) if is_slow else tuple(counted),
         queue_delay_ns=delay,
         involuntary_switches=switches,
-        sensors=sensors(),
+        # Before the further calls: as it stood when the last counted one ended.
+        sensors={**sensors(), **(accelerator.sensors() if accelerator else {})},
+        device_ns=None if accelerator is None else device_samples(accelerator, 1 if is_slow else _DEVICE_CALLS),
     )
+
+
+def device_samples(accelerator: Accelerator, calls: int) -> Optional[Tuple[int, ...]]:
+    """A few calls by the device's own clock. Not the counted ones: recording events would add to their time."""
+    samples = [accelerator.call_ns() for _ in range(calls)]
+    known = tuple(one for one in samples if one is not None)
+    return known or None

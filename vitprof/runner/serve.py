@@ -6,10 +6,10 @@ in the host's own process with a virtual one. Neither the timed loop nor the ans
 
 from __future__ import annotations
 
-from typing import Callable
+from typing import Any, Callable, Dict, Optional
 
 from vitprof.runner import loop, sensors
-from vitprof.runner.backends import Session
+from vitprof.runner.backends import Accelerator, Session, accelerator_of
 from vitprof.runner.wire import (
     Block,
     BlockRequest,
@@ -23,6 +23,19 @@ from vitprof.runner.wire import (
     Tensor,
     WireError,
 )
+
+# NVML's counter moves in steps of tens of milliseconds: over this long a step is an error of a few per cent.
+_ENERGY_NS = 2_000_000_000
+
+
+def call_energy_j(call: Callable[[], None], accelerator: Accelerator, clock: loop.Clock) -> Optional[float]:
+    """The energy of one call, over two seconds of calls; None where the device does not count it."""
+    before_j = accelerator.energy_j()
+    if before_j is None:
+        return None
+    calls = len(loop.timed(call, clock, 1, minimum=1, until_ns=clock() + _ENERGY_NS))
+    after_j = accelerator.energy_j()
+    return None if after_j is None else (after_j - before_j) / calls
 
 
 class Server:
@@ -48,7 +61,7 @@ class Server:
             calls_per_sample=loop.calls_per_sample(self._session, clock, step_ns),
             backend_version=version,
             placement_ops_share=self._session.placement_ops_share,
-            environment=environment,
+            environment={**environment, **self._device_environment()},
         )
 
     def answer(self, request: Message) -> Message:
@@ -62,7 +75,16 @@ class Server:
         raise WireError(f"a {type(request).__name__} is not a request")
 
     def end(self) -> End:
-        return End(sensors.peak_rss_bytes(), sensors.environment())
+        accelerator = accelerator_of(self._session)
+        environment = {**sensors.environment(), **self._device_environment()}
+        if accelerator is None:
+            return End(sensors.peak_rss_bytes(), environment)
+        energy_j = call_energy_j(self._session.call, accelerator, self._clock)
+        return End(sensors.peak_rss_bytes(), environment, accelerator.peak_bytes(), energy_j)
+
+    def _device_environment(self) -> Dict[str, Any]:
+        accelerator = accelerator_of(self._session)
+        return {**accelerator.environment(), **accelerator.sensors()} if accelerator else {}
 
     def _block(self, index: int) -> Block:
         return loop.run_block(self._plan, self._session, self._clock, self.ready.calls_per_sample, index)

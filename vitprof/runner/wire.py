@@ -110,6 +110,9 @@ class Block:
     involuntary_switches: Optional[int] = None
     # Clock, temperature and throttling as they stood after the block.
     sensors: Mapping[str, Any] = field(default_factory=dict)
+    # Further calls after the counted ones, each timed by the clock of the accelerator that ran it: figures of their
+    # own, never among the samples. None where none ran it, or it has no clock.
+    device_ns: Optional[Tuple[int, ...]] = None
 
 
 @dataclass(frozen=True)
@@ -163,6 +166,10 @@ class Profile:
 class End:
     peak_rss_bytes: Optional[int]
     environment: Mapping[str, Any] = field(default_factory=dict)
+    # Of the accelerator's own memory; None where none ran it, or it does not tell.
+    peak_device_bytes: Optional[int] = None
+    # Of one call by the accelerator's own counter, over calls without a pause; what it uses idly is in it.
+    call_energy_j: Optional[float] = None
 
 
 @dataclass(frozen=True)

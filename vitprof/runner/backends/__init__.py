@@ -8,9 +8,15 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from typing import Any, Callable, List, Mapping, Optional, Protocol, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Protocol, Tuple, Union
 
 from vitprof.runner.wire import Profile, ProfileRequest
+
+# Python, C++ and ONNX Runtime's arena; torch and the text of CUDA's errors; their names.
+_OUT_OF_MEMORY = (
+    *("memoryerror", "bad_alloc", "bad allocation", "failed to allocate"),
+    *("out of memory", "can't allocate memory", "outofmemory", "out_of_memory", "memoryallocation"),
+)
 
 
 class Session(Protocol):
@@ -29,6 +35,34 @@ class Session(Protocol):
         """Where the time of a call goes, by the runtime's own profiler; loaded with `Plan.profile_path`."""
 
 
+class Accelerator(Protocol):
+    """What a session tells of the device beside the processor that does its work: its attribute `accelerator`.
+
+    `loop.py` and `serve.py` ask between blocks, never inside a timed region.
+    """
+
+    def environment(self) -> Dict[str, Any]:
+        """What the device is and what it was told: clocks, wait, precision of products, …"""
+
+    def sensors(self) -> Dict[str, Any]:
+        """Clock, temperature, power and throttling at this moment."""
+
+    def peak_bytes(self) -> Optional[int]:
+        """The most device memory that the process has held, None where nobody tells."""
+
+    def call_ns(self) -> Optional[int]:
+        """One more inference, timed by the device's own clock; None where it has none."""
+
+    def energy_j(self) -> Optional[float]:
+        """What the device has used since some moment; None where it does not count."""
+
+
+def accelerator_of(session: Session) -> Optional[Accelerator]:
+    """The session's accelerator; None for one that runs on the processor."""
+    accelerator: Optional[Accelerator] = getattr(session, "accelerator", None)
+    return accelerator
+
+
 class BackendError(Exception):
     """A backend refused: `stage`, what happened, what to type next."""
 
@@ -36,6 +70,12 @@ class BackendError(Exception):
         super().__init__(message)
         self.stage = stage
         self.remedy = remedy
+
+
+def is_out_of_memory(said: Union[str, BaseException]) -> bool:
+    """Whether a runtime gave up for want of memory, the processor's or a device's: each says it in its own way."""
+    text = said if isinstance(said, str) else f"{type(said).__name__} {said}"
+    return any(sign in text.lower() for sign in _OUT_OF_MEMORY)
 
 
 @dataclass(frozen=True)
@@ -52,6 +92,8 @@ class Backend:
     is_extra: bool = False
     # Tells which of its operators take the time.
     has_profile: bool = False
+    # Runs on NVIDIA's GPUs and on nothing else: the driver is asked before the runtime is imported.
+    needs_nvidia: bool = False
 
 
 BACKENDS: Mapping[str, Backend] = {
@@ -65,6 +107,38 @@ BACKENDS: Mapping[str, Backend] = {
         "pip install 'vitprof[openvino]'",
         is_extra=True,
         has_profile=True,
+    ),
+    "trt": Backend(
+        "vitprof.runner.backends.trt",
+        "onnx",
+        "tensorrt",
+        "pip install tensorrt cuda-python nvidia-ml-py",
+        is_extra=True,
+        has_profile=True,
+        needs_nvidia=True,
+    ),
+    "trt-rtx": Backend(
+        "vitprof.runner.backends.trt_rtx",
+        "trt-rtx",
+        "tensorrt_rtx",
+        "pip install tensorrt-rtx cuda-python nvidia-ml-py",
+        is_extra=True,
+        has_profile=True,
+        needs_nvidia=True,
+    ),
+    "litert": Backend(
+        "vitprof.runner.backends.litert",
+        "litert",
+        "ai_edge_litert",
+        "pip install 'vitprof[litert]'",
+        is_extra=True,
+    ),
+    "litert-gpu": Backend(
+        "vitprof.runner.backends.litert_gpu",
+        "litert",
+        "ai_edge_litert",
+        "pip install 'vitprof[litert]'",
+        is_extra=True,
     ),
     "fake": Backend("vitprof.runner.backends.fake", None, None, "", has_profile=True),
 }

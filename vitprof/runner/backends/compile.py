@@ -10,8 +10,10 @@ import os
 import shutil
 import time
 
-from vitprof.runner.backends import BackendError
+from vitprof.runner.backends import BackendError, is_out_of_memory
 from vitprof.runner.backends import torch as eager
+from vitprof.runner.options import run_options
+from vitprof.runner.torch_devices import place_of
 from vitprof.runner.wire import Plan
 
 _COMPILERS = ("g++", "c++", "clang++", "cl")
@@ -31,19 +33,23 @@ def load(plan: Plan) -> eager.TorchSession:
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
     import torch
 
-    session = eager.TorchSession(plan, torch.compile(eager.model_of(plan), dynamic=False))
+    options = run_options(plan)
+    place = place_of(options)
+    session = eager.TorchSession(plan, torch.compile(eager.model_of(plan, options, place), dynamic=False), place)
     start_ns = time.perf_counter_ns()
     try:
         session.call()
-    except MemoryError:
-        raise
     except Exception as error:  # Dynamo, inductor and the compiler behind it each raise classes of their own.
+        if is_out_of_memory(error):
+            raise
         raise BackendError(
             "build",
             f"torch.compile failed: {type(error).__name__}: {_first_line(error)}",
             "measure it with --backend torch; see the compiler's own words with --debug",
         ) from error
     session.build_ns = time.perf_counter_ns() - start_ns
+    if options.cuda_graph:
+        session.use_graph()
     return session
 
 

@@ -1,6 +1,7 @@
-"""ONNX Runtime on the CPU.
+"""ONNX Runtime on the processor, or on an NVIDIA GPU where the option `device` says so.
 
-Input and outputs are bound once, before any timing: a timed call is `run_with_iobinding` and nothing else.
+Input and outputs are bound once, before any timing and in the device's own memory: a timed call is
+`run_with_iobinding`, on a GPU with the wait for its end, and nothing else.
 Two session settings matter for honest times: no thread may spin between calls (a spinning thread of one model steals
 the core from the next one), and graph optimisation is named, not left to the default of a version.
 """
@@ -9,12 +10,12 @@ from __future__ import annotations
 
 from typing import Any, Callable, List, Optional, Tuple
 
-from vitprof.runner.backends import BackendError
+from vitprof.runner import ort_devices
+from vitprof.runner.backends import Accelerator, BackendError, is_out_of_memory
 from vitprof.runner.images import array_of
+from vitprof.runner.options import RunOptions, run_options
 from vitprof.runner.profiles import ort as profiles
 from vitprof.runner.wire import Plan, Profile, ProfileRequest
-
-_OUT_OF_MEMORY = ("bad_alloc", "failed to allocate", "out of memory", "bad allocation")
 
 
 def version() -> str:
@@ -34,18 +35,45 @@ class _OrtSession:
         import onnxruntime
 
         self._plan = plan
+        self._options = run_options(plan)
         self.build_ns: Optional[int] = None
-        # Only the CPU provider is asked for, so every operator runs there or the session does not load.
-        self.placement_ops_share: Optional[float] = 1.0
-        self._session = _session(onnxruntime, plan)
+        self.accelerator: Optional[Accelerator] = None
+        self._session = _session(onnxruntime, plan, self._options)
+        # Where only the processor's provider is asked for, every operator runs there or the session does not load.
+        self.placement_ops_share = ort_devices.placement_share(self._session) if self._is_on_gpu else 1.0
         self._input_name = plan.input_name or self._session.get_inputs()[0].name
         self._output_names = [output.name for output in self._session.get_outputs()]
-        image = onnxruntime.OrtValue.ortvalue_from_numpy(array_of(plan, 0))
+        place = (self._options.device, self._options.index)
+        self._image = onnxruntime.OrtValue.ortvalue_from_numpy(array_of(plan, 0), *place)
         self._binding = self._session.io_binding()
-        self._binding.bind_ortvalue_input(self._input_name, image)
+        self._binding.bind_ortvalue_input(self._input_name, self._image)
         for name in self._output_names:
-            self._binding.bind_output(name)
+            self._binding.bind_output(name, *place)
         self._run = self._session.run_with_iobinding
+        if self._is_on_gpu:
+            self._bind_outputs(onnxruntime)
+            self._wait = self._binding.synchronize_outputs
+            self.call = self._waited_call  # type: ignore[method-assign]
+            self.accelerator = ort_devices.accelerator(self._options)
+
+    @property
+    def _is_on_gpu(self) -> bool:
+        return self._options.device == "cuda"
+
+    def _bind_outputs(self, onnxruntime: Any) -> None:
+        """Memory of the GPU for each output: a graph writes to where it wrote when it was captured."""
+        for output in self._session.get_outputs():
+            kind = ort_devices.NUMPY_TYPES.get(output.type)
+            if kind is None or not all(isinstance(side, int) for side in output.shape):
+                message = f"output '{output.name}' is {output.type} of shape {output.shape}"
+                raise BackendError("load", message, "measure it on the processor: --device local")
+            place = (self._options.device, self._options.index)
+            value = onnxruntime.OrtValue.ortvalue_from_shape_and_type(output.shape, kind, *place)
+            self._binding.bind_ortvalue_output(output.name, value)
+
+    def _waited_call(self) -> None:
+        self._run(self._binding)
+        self._wait()
 
     def call(self) -> None:
         """The first call finds the output shapes; binding its results keeps the later ones from allocating."""
@@ -60,7 +88,13 @@ class _OrtSession:
     def outputs(self, index: int) -> List[Tuple[str, str, Tuple[int, ...], bytes]]:
         import numpy
 
-        arrays = self._session.run(self._output_names, {self._input_name: array_of(self._plan, index)})
+        if self._is_on_gpu:
+            self._image.update_inplace(array_of(self._plan, index))
+            self.call()
+            arrays = [value.numpy() for value in self._binding.get_outputs()]
+            self._image.update_inplace(array_of(self._plan, 0))
+        else:
+            arrays = self._session.run(self._output_names, {self._input_name: array_of(self._plan, index)})
         return [
             (name, str(array.dtype), tuple(array.shape), numpy.ascontiguousarray(array).tobytes())
             for name, array in zip(self._output_names, arrays)
@@ -70,7 +104,7 @@ class _OrtSession:
         return profiles.profile(self._session, self.call, self._plan.profile_path or "", request, clock)
 
 
-def _session(onnxruntime: Any, plan: Plan) -> Any:
+def _session(onnxruntime: Any, plan: Plan, run: RunOptions) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = plan.threads
     options.inter_op_num_threads = 1
@@ -86,9 +120,23 @@ def _session(onnxruntime: Any, plan: Plan) -> Any:
     if plan.profile_path:
         profiles.enable(options, plan.profile_path)
     for name, value in plan.options.items():
-        options.add_session_config_entry(name, str(value))
+        if "." in name:
+            options.add_session_config_entry(name, str(value))
+    if run.device == "cpu":
+        return _created(onnxruntime, plan, options, ["CPUExecutionProvider"])
+    if run.device != "cuda" or plan.profile_path:
+        what = f"runs on {run.device}" if run.device != "cuda" else "tells the time of each node on a GPU"
+        raise BackendError("load", f"no provider of ONNX Runtime here {what}", "use --backend trt, or --device local")
+    ort_devices.prepare(onnxruntime, run)
+    options.add_session_config_entry(ort_devices.ASSIGNMENT_ENTRY, "1")
+    session = _created(onnxruntime, plan, options, ort_devices.providers_of(plan, run))
+    ort_devices.check_provider(session, run)
+    return session
+
+
+def _created(onnxruntime: Any, plan: Plan, options: Any, providers: List[Any]) -> Any:
     try:
-        return onnxruntime.InferenceSession(plan.artifact, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(plan.artifact, options, providers=providers, enable_fallback=0)
     except Exception as error:
         # ONNX Runtime raises a class of its own per status code; their common base is Exception.
         raise load_error(error) from error
@@ -97,7 +145,7 @@ def _session(onnxruntime: Any, plan: Plan) -> Any:
 def load_error(error: Exception) -> BackendError:
     """What ONNX Runtime said when it refused a file, with a remedy by kind."""
     text = str(error)
-    if any(sign in text.lower() for sign in _OUT_OF_MEMORY):
+    if is_out_of_memory(text):
         return BackendError("load", f"out of memory: {text}", "use a smaller model, --batch or --size")
     if "not implemented" in text.lower() or "NOT_IMPLEMENTED" in text:
         return BackendError("load", f"ONNX Runtime lacks an operator: {text}", "upgrade it: pip install -U onnxruntime")

@@ -1,4 +1,4 @@
-"""torch, eager: the module itself, called as `model(x)`.
+"""torch, eager: the module itself, called as `model(x)`, on the processor or where the option `device` says.
 
 By the artifact's suffix: a recipe for a module (timm's, torchvision's, the user's own), a program of torch.export, or
 TorchScript, each run as what it is (docs/decisions/0013).
@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import Any, Callable, List, Optional, Tuple
 
-from vitprof.runner.backends import BackendError
+from vitprof.runner.backends import Accelerator, BackendError, is_out_of_memory
 from vitprof.runner.images import bytes_of
 from vitprof.runner.modules import module_of
+from vitprof.runner.options import RunOptions, run_options
 from vitprof.runner.profiles import torch as profiles
 from vitprof.runner.tensors import bytes_from_tensor, flat_tensors
+from vitprof.runner.torch_devices import Graph, Place, moved, place_of
 from vitprof.runner.wire import Plan, Profile, ProfileRequest
 
 
@@ -23,23 +25,35 @@ def version() -> str:
 
 
 def load(plan: Plan) -> TorchSession:
-    return TorchSession(plan, model_of(plan))
+    options = run_options(plan)
+    place = place_of(options)
+    session = TorchSession(plan, model_of(plan, options, place), place)
+    if options.cuda_graph and not plan.profile_path:
+        session.use_graph()
+    return session
 
 
-def model_of(plan: Plan) -> Callable[[Any], Any]:
-    """The model in the artifact, ready to be called with images; torch is told how many threads it has."""
+def model_of(plan: Plan, options: RunOptions, place: Optional[Place]) -> Callable[[Any], Any]:
+    """The model in the artifact on its place, ready for images; torch is told how many threads it has."""
     import torch
 
     torch.set_num_threads(plan.threads)
     try:
         if plan.artifact.endswith(".json"):
-            return module_of(plan.artifact)  # type: ignore[no-any-return]
+            return moved(module_of(plan.artifact), options, place)  # type: ignore[no-any-return]
         if plan.artifact.endswith(".pt2"):
-            return torch.export.load(plan.artifact).module()  # type: ignore[no-any-return]
-        return torch.jit.load(plan.artifact, map_location="cpu").eval()  # type: ignore[no-any-return]
-    except MemoryError:
-        raise
+            program = torch.export.load(plan.artifact)
+            if place:
+                from torch.export.passes import move_to_device_pass
+
+                # Constants inside a program are on a device of their own: a module's `to` does not reach them.
+                program = move_to_device_pass(program, place.name)
+            return program.module()  # type: ignore[no-any-return]
+        script = torch.jit.load(plan.artifact, map_location=place.name if place else "cpu").eval()
+        return script  # type: ignore[no-any-return]
     except Exception as error:  # Builders and loaders raise whatever another version of a library makes them.
+        if is_out_of_memory(error):
+            raise
         raise BackendError(
             "load",
             f"torch {torch.__version__} cannot load the model: {type(error).__name__}: {error}",
@@ -50,34 +64,69 @@ def model_of(plan: Plan) -> Callable[[Any], Any]:
 class TorchSession:
     """A callable with its image, called in inference mode: no gradients, no version counters."""
 
-    def __init__(self, plan: Plan, forward: Callable[[Any], Any]) -> None:
+    def __init__(self, plan: Plan, forward: Callable[[Any], Any], place: Optional[Place]) -> None:
+        """`place` is None on the processor, where a call is complete when it returns."""
         import torch
 
         self.build_ns: Optional[int] = None
         self.placement_ops_share: Optional[float] = 1.0
+        self.accelerator: Optional[Accelerator] = None
         self._plan = plan
         # Entering it costs 2 us, and whoever writes `model(x)` for speed enters it too.
         self._mode = torch.inference_mode
         self._forward = forward
-        self._image = _image(plan, 0)
+        self._place = place
+        self._graph: Optional[Graph] = None
+        self._image = self._image_at(0)
+        if place:
+            self._wait = place.wait
+            self.call = self._waited_call  # type: ignore[method-assign]
+            self.accelerator = place.accelerator(self._submit)
+
+    def use_graph(self) -> None:
+        """From now on a call launches one recorded graph instead of every kernel for itself."""
+        if self._place is None:
+            message = "CUDA graphs are for GPUs, and this session runs on the processor"
+            raise BackendError("load", message, "leave out the option cuda_graph")
+        self._graph = self._place.captured(self._forward, self._image)
+        self._submit = self._graph.replay  # type: ignore[method-assign]
+        self.accelerator = self._place.accelerator(self._submit)
 
     def call(self) -> None:
         with self._mode():
             self._forward(self._image)
 
-    def outputs(self, index: int) -> List[Tuple[str, str, Tuple[int, ...], bytes]]:
+    def _submit(self) -> None:
         with self._mode():
-            tensors = flat_tensors(self._forward(_image(self._plan, index)))
+            self._forward(self._image)
+
+    def _waited_call(self) -> None:
+        self._submit()
+        self._wait()
+
+    def outputs(self, index: int) -> List[Tuple[str, str, Tuple[int, ...], bytes]]:
+        image = self._image_at(index)
+        with self._mode():
+            tensors = flat_tensors(self._graph.run(image) if self._graph else self._forward(image))
+            tensors = tuple(tensor.cpu() for tensor in tensors)
         return [
             (f"output{place}", str(tensor.dtype).rpartition(".")[2], tuple(tensor.shape), bytes_from_tensor(tensor))
             for place, tensor in enumerate(tensors)
         ]
 
     def profile(self, request: ProfileRequest, clock: Callable[[], int]) -> Profile:
-        return profiles.profile(self._forward, self._image, request, clock)
+        if self._place and not self._place.name.startswith("cuda"):
+            message = f"torch does not tell the time of each operator on {self._place.name}"
+            raise BackendError("profile", message, "profile the model on the processor: --device local")
+        wait = self._place.wait if self._place else None
+        return profiles.profile(self._forward, self._image, request, clock, wait)
 
+    def _image_at(self, index: int) -> Any:
+        import torch
 
-def _image(plan: Plan, index: int) -> Any:
-    import torch
-
-    return torch.frombuffer(bytes_of(plan, index), dtype=getattr(torch, plan.input_dtype)).reshape(plan.input_shape)
+        plan = self._plan
+        dtype = getattr(torch, plan.input_dtype)
+        image = torch.frombuffer(bytes_of(plan, index), dtype=dtype).reshape(plan.input_shape)
+        if run_options(plan).channels_last:
+            image = image.contiguous(memory_format=torch.channels_last)
+        return image.to(self._place.name) if self._place else image
