@@ -6,7 +6,7 @@ Its own file because it runs in the preparing process, where torch is: the other
 from __future__ import annotations
 
 from vitprof.errors import VitprofError
-from vitprof.export.mil_eval import evaluate
+from vitprof.export.mil_eval import evaluate_function, main_function
 from vitprof.export.parity import compare, read_tensors
 from vitprof.records import Artifact, Parity, ParityVerdict
 
@@ -21,8 +21,9 @@ def reference_parity(artifact: Artifact) -> Parity:
         artifact.folder / artifact.inputs, [(artifact.input_dtype, artifact.input_shape)] * artifact.input_count
     )
     try:
+        main = main_function(artifact.path)
         actual = [
-            output for image in images for output in evaluate(artifact.path, {artifact.input_name: image}).values()
+            output for image in images for output in evaluate_function(main, {artifact.input_name: image}).values()
         ]
     except VitprofError as error:
         # An operator without a reference, or a package that cannot be read here: nothing is known of its outputs.
