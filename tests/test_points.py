@@ -41,6 +41,7 @@ def test_a_measured_row_is_a_point_with_everything_that_it_knows() -> None:
         params=17_940_000,
         activations=43_100_000,
         roofline_ns=5_000_000,
+        memory_bytes=212_000_000,
         ops=312,
         placement_ops_share=1.0,
         grade="A",

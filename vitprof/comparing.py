@@ -196,6 +196,10 @@ def _present(
     device = reach.device_for(profiles.device(request.device, request.device_file), request.backends)
     threads = request.threads or device.threads or cores()
     backends = request.backends or device.backends[:1]
+    for backend in backends:
+        # Before anything is exported for it.
+        reach.check_backend(backend, device)
+        reach.check_installed(backend, device)
     protocol_hash = protocol_on(device, request.protocol).hash
     with open_store(places.ready_store()) as store:
         stored = {
@@ -211,8 +215,7 @@ def _present(
             lacking = []
             for backend in backends:
                 try:
-                    format = format_of(backend, spec.precision) if backend in BACKENDS else ""
-                    artifact = workshop.artifact(spec, format, in_use)
+                    artifact = workshop.artifact(spec, format_of(backend, spec.precision), in_use)
                 except VitprofError:
                     # `measure` makes the failed row, with its reason.
                     lacking.append(backend)

@@ -75,7 +75,7 @@ def test_every_output_is_written_where_it_was_asked_for(tmp_path: Path) -> None:
         (("latency", TINY, "--json", "/no/such/folder/x.json"), 2, "does not exist", "existing folder"),
         (("latency",), 2, "models", "--help"),
         (("latency", "model.pt2"), 2, "there is no such file", "existing .pt2"),
-        (("export", TINY, "--to", "coreml"), 2, "unknown format 'coreml'", "--to onnx"),
+        (("export", TINY, "--to", "tflite"), 2, "unknown format 'tflite'", "--to onnx"),
         (("devices", "show", "toaster"), 2, "unknown device", "devices list"),
         (("devices", "calibrate", "toaster"), 2, "unknown device", "devices list"),
         (("devices", "calibrate", "--threads", "0"), 2, "--threads 0", "--threads 1"),

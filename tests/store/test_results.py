@@ -273,7 +273,7 @@ def test_a_disk_that_is_full_or_read_only_is_told(
 def test_the_tables_can_be_said_to_postgresql() -> None:
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
     said = [str(CreateTable(table).compile(dialect=dialect)) for table in schema.METADATA.sorted_tables]
-    assert len(said) == 3 and "id BIGSERIAL" in "".join(said)
+    assert len(said) == 4 and "id BIGSERIAL" in "".join(said)
 
 
 def test_a_document_is_kept_as_json_text_that_any_program_can_read(file: Path) -> None:
