@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -114,6 +115,19 @@ def test_a_side_that_the_store_lacks_is_told_with_what_it_has(accelerators: Path
     assert "holds no results" in done.stderr
     assert "vitprof compare MODEL… --backends coreml,trt" in done.stderr
     assert "vitprof results import FILE" in done.stderr
+
+
+def test_two_runs_of_one_backend_are_compared(tmp_path: Path) -> None:
+    for number, ms in enumerate((10, 12)):
+        rows = [row(model, "local", "ort", ms, 10**8, FEW_BYTES) for model in MODELS[:2]]
+        assert vitprof(tmp_path, "results", "import", document(tmp_path / f"{number}.json", rows)).returncode == 0
+    with sqlite3.connect(tmp_path / "results.sqlite") as store:
+        ids = [run for (run,) in store.execute("SELECT id FROM runs WHERE command LIKE '%.json' ORDER BY command")]
+    found = json.loads(vitprof(tmp_path, "compare", "--runs", ",".join(ids), "--json", "-").stdout)
+    # 12 ms for 10, each known to 1 %.
+    judged = sorted((pair["model"], pair["ratio"], pair["verdict"]) for pair in found["pairs"])
+    assert judged == [("net_a", 1.2, "slower"), ("net_b", 1.2, "slower")]
+    assert {(pair["baseline"], pair["candidate"]) for pair in found["pairs"]} == {tuple(ids)}
 
 
 def test_limits_and_match_choose_what_counts(accelerators: Path) -> None:
