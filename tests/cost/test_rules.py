@@ -240,6 +240,17 @@ def test_moved_weights_are_weights_still_and_computed_ones_are_not() -> None:
     assert macs_by_kind(computed) == {Kind.OTHER_MATMUL: 36 * 4 * 3}
 
 
+def test_what_is_written_into_a_slice_is_in_the_whole() -> None:
+    def filled(image: torch.Tensor) -> torch.Tensor:
+        whole = torch.zeros(1, 36, 8, device=image.device)
+        whole[:, :, :4].copy_(tokens(image))
+        return whole @ whole.mT
+
+    cost = cost_of(filled, IMAGE)
+    assert macs_by_kind(cost) == {Kind.ATTENTION: 36 * 36 * 8}
+    assert {row.op for row in cost.rows if not row.depends_on_input} == {"zeros"}
+
+
 @pytest.mark.parametrize(
     ("schema_name", "name"),
     [("aten::relu_", "relu"), ("aten::__or__", "__or__"), ("torchvision::nms", "torchvision::nms")],

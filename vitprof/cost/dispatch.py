@@ -152,7 +152,8 @@ def _take(tally: Tally, module: str, func: Any, given: tuple[Any, Any], result: 
     name = rule_name(schema.name) if schema else func.name()
     read, written = _tensors(given), _tensors(result)
     if (schema and _is_view(schema)) or name in NO_WORK:
-        _mark(written, _role(read[0]) if read and name not in ("empty", "new_empty") else Role.COMPUTED)
+        # Memory handed out holds nothing of the tensor that it is shaped like.
+        _mark(written, _role(read[0]) if read and "empty" not in name else Role.COMPUTED)
         return
     work = _work(name, schema, given, written)
     depends = any(_role(tensor) is Role.INPUT for tensor in read)
@@ -183,13 +184,18 @@ def _work(name: str, schema: Any, given: tuple[Any, Any], written: list[Any]) ->
 
 def _role(tensor: Any) -> Role:
     # What no operator has made, and is not the image, is a parameter or a buffer.
-    role: Role = getattr(tensor, _ROLE, Role.WEIGHT)
+    role: Role = getattr(_owner(tensor), _ROLE, Role.WEIGHT)
     return role
 
 
 def _mark(tensors: Iterable[Any], role: Role) -> None:
     for tensor in tensors:
-        setattr(tensor, _ROLE, role)
+        setattr(_owner(tensor), _ROLE, role)
+
+
+def _owner(tensor: Any) -> Any:
+    """The tensor whose memory this one shows: what is written into a slice of it is in it."""
+    return tensor._base if tensor._is_view() else tensor
 
 
 def _tensors(nested: Any) -> list[Any]:
