@@ -123,3 +123,8 @@ def significant(value: float, digits: int = 4) -> str:
     # The exponent after rounding: 9.9996 has two digits before the point, not one.
     exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])
     return f"{value:,.{max(0, digits - 1 - exponent)}f}"
+
+
+def six_digits(value: float) -> float:
+    """The value as a file keeps it: more than any measurement here has, and equal for equal inputs."""
+    return float(f"{value:.6g}")

@@ -24,8 +24,7 @@ from vitprof.report.schema_analysis import (
     InversionsPart,
     PairRow,
 )
-
-_SIGNIFICANT_DIGITS = 6
+from vitprof.units import six_digits
 
 
 def document_from_comparison(
@@ -56,7 +55,7 @@ def _group(group: Disagreement) -> GroupRow:
         inversions=InversionsPart(
             total=group.inversions_total, pairs=group.pairs, rows=tuple(map(_inversion, group.inversions))
         ),
-        fit=FitPart(log_macs_r2=None if group.log_macs_r2 is None else _rounded(group.log_macs_r2)),
+        fit=FitPart(log_macs_r2=None if group.log_macs_r2 is None else six_digits(group.log_macs_r2)),
     )
 
 
@@ -72,7 +71,7 @@ def _correlations(by_count: Mapping[str, Correlation]) -> CountCorrelations:
 def _correlation(one: Correlation | None) -> CorrelationPart | None:
     if one is None or one.value is None:
         return None
-    return CorrelationPart(value=_rounded(one.value), ci95=_borders(one.low, one.high))
+    return CorrelationPart(value=six_digits(one.value), ci95=_borders(one.low, one.high))
 
 
 def _inversion(one: Inversion) -> InversionRow:
@@ -83,8 +82,8 @@ def _inversion(one: Inversion) -> InversionRow:
         faster_size=one.faster.size,
         slower_batch=one.slower.batch,
         faster_batch=one.faster.batch,
-        macs_ratio=_rounded(one.macs_ratio),
-        time_ratio=_rounded(one.time_ratio),
+        macs_ratio=six_digits(one.macs_ratio),
+        time_ratio=six_digits(one.time_ratio),
         reason=encodable(one.reason),
     )
 
@@ -94,7 +93,7 @@ def _pair(pair: PairVerdict) -> PairRow:
         model=encodable(pair.model),
         baseline=encodable(pair.baseline),
         candidate=encodable(pair.candidate),
-        ratio=None if pair.ratio is None else _rounded(pair.ratio.value),
+        ratio=None if pair.ratio is None else six_digits(pair.ratio.value),
         ci95=None if pair.ratio is None else _borders(pair.ratio.low, pair.ratio.high),
         verdict=pair.verdict,
         confounders=tuple(encodable(text) for text in pair.confounders),
@@ -107,7 +106,7 @@ def _front_row(point: FrontPoint) -> FrontRow:
         size=point.size,
         # As its file has it: an accuracy is never rounded.
         accuracy=point.accuracy,
-        cost=_rounded(point.cost.value),
+        cost=six_digits(point.cost.value),
         ci95=_borders(point.cost.low, point.cost.high),
         on_front=point.is_on_front,
         indistinguishable=point.is_indistinguishable,
@@ -116,8 +115,4 @@ def _front_row(point: FrontPoint) -> FrontRow:
 
 
 def _borders(low: float | None, high: float | None) -> tuple[float, float] | None:
-    return None if low is None or high is None else (_rounded(low), _rounded(high))
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.{_SIGNIFICANT_DIGITS}g}")
+    return None if low is None or high is None else (six_digits(low), six_digits(high))

@@ -18,16 +18,15 @@ from vitprof.counts import MAC_KINDS, Cost, Kind, OpRow, kind_sums
 from vitprof.records import Counted, Source
 from vitprof.report.by import By
 from vitprof.report.markdown import escaped
-from vitprof.report.outside import encodable, plain
+from vitprof.report.outside import csv_cell, encodable, plain
 from vitprof.report.terminal import show_columns
-from vitprof.units import NOT_KNOWN, text_from_bytes, text_from_count, text_from_share
+from vitprof.units import NOT_KNOWN, six_digits, text_from_bytes, text_from_count, text_from_share
 
 if TYPE_CHECKING:
     from vitprof.report.schema_analysis import CountDocument, CountRow
 
 # A terminal shows this many rows of a long table; the files have all.
 _MOST_ROWS = 40
-_SIGNIFICANT_DIGITS = 6
 
 
 _CSV_HEADS = (
@@ -210,10 +209,9 @@ def csv_text(counts: Sequence[Counted]) -> str:
         size = one.input_shape[2:] if one.input_shape else ("", "")
         for row in one.cost.rows if one.cost else ():
             numbers = (row.calls, row.macs, row.bytes_in, row.bytes_out, row.weight_bytes)
-            names = (encodable(row.op), row.kind.value, encodable(row.module))
-            writer.writerow(
-                (encodable(one.spec.name), *size, *names, *numbers, _shape(row.shape_out), int(row.depends_on_input))
-            )
+            names = (row.op, row.kind.value, row.module)
+            facts = (one.spec.name, *size, *names, *numbers, _shape(row.shape_out), int(row.depends_on_input))
+            writer.writerow(map(csv_cell, facts))
     return file.getvalue()
 
 
@@ -247,7 +245,7 @@ def _document_row(one: Counted) -> CountRow:
         weight_bytes=cost.weight_bytes if cost else None,
         activation_bytes=cost.activation_bytes if cost else None,
         bytes_moved=moved if cost else None,
-        macs_per_byte=float(f"{cost.macs / moved:.{_SIGNIFICANT_DIGITS}g}") if cost and cost.macs and moved else None,
+        macs_per_byte=six_digits(cost.macs / moved) if cost and cost.macs and moved else None,
         ledgers=vars(cost.ledgers) if cost else None,
         by_kind={kind.value: sums.get(kind, 0) for kind in MAC_KINDS} if cost else None,
         ops=cost.ops if cost else None,

@@ -13,7 +13,7 @@ from typing import Any
 
 from vitprof.records import Result
 from vitprof.report.document import rows_from_results
-from vitprof.report.outside import plain
+from vitprof.report.outside import csv_cell
 from vitprof.report.schema import ResultDocument
 
 # (column, where its value stands in a JSON row). New columns go at the end: scripts may read by position.
@@ -81,8 +81,6 @@ COLUMNS = (
     ("vitprof_version", "vitprof_version"),
     ("started_at", "started_at"),
 )
-# Spreadsheets run a cell that starts so (OWASP, "CSV Injection"); a leading apostrophe makes it text.
-_FORMULA_STARTS = ("=", "+", "-", "@")
 
 
 def csv_text(results: Sequence[Result]) -> str:
@@ -111,12 +109,6 @@ def _found(row: Mapping[str, Any], path: str) -> Any:
 
 
 def _cell(value: Any) -> str | int | float:
-    if value is None:
-        return ""
-    if isinstance(value, int | float):
-        return value
     if isinstance(value, tuple):
         value = "; ".join(one["code"] if isinstance(one, dict) else one for one in value)
-    # One line, no terminal escapes: people look at a CSV with `cat`.
-    text = plain(value)
-    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+    return csv_cell(value)

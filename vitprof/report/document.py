@@ -60,6 +60,7 @@ from vitprof.report.schema import (
     WarningPart,
 )
 from vitprof.runner.wire import Failure
+from vitprof.units import six_digits
 
 __all__ = [
     "ArtifactDocument",
@@ -74,7 +75,6 @@ __all__ = [
     "rows_from_results",
 ]
 
-_SIGNIFICANT_DIGITS = 6
 Value = TypeVar("Value")
 Shown = TypeVar("Shown")
 
@@ -191,8 +191,8 @@ def _peaks(peaks: Peaks) -> PeaksPart:
 
 
 def _peak(peak: Peak) -> PeakPart:
-    ci95 = _borders(Interval(peak.value, peak.low, peak.high), _six_digits)
-    return PeakPart(value=_six_digits(peak.value), ci95=ci95, source=encodable(peak.source))
+    ci95 = _borders(Interval(peak.value, peak.low, peak.high), six_digits)
+    return PeakPart(value=six_digits(peak.value), ci95=ci95, source=encodable(peak.source))
 
 
 def document_from_names(names: Sequence[tuple[str, str]]) -> ModelDocument:
@@ -283,8 +283,8 @@ def _latency(latency: Latency, stop_reason: str | None, device_p50_ns: float | N
 def _relative(relative: Relative) -> RelativePart:
     return RelativePart(
         reference=relative.reference,
-        ratio=_six_digits(relative.ratio.value),
-        ci95=_borders(relative.ratio, _six_digits),
+        ratio=six_digits(relative.ratio.value),
+        ci95=_borders(relative.ratio, six_digits),
         reference_spread=_rounded(relative.reference_spread),
         grade=relative.grade.value,
     )
@@ -393,8 +393,4 @@ def _finite(value: float | None) -> float | None:
 
 def _rounded(value: float | None) -> float | None:
     finite = _finite(value)
-    return None if finite is None else _six_digits(finite)
-
-
-def _six_digits(value: float) -> float:
-    return float(f"{value:.{_SIGNIFICANT_DIGITS}g}")
+    return None if finite is None else six_digits(finite)

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from vitprof.comparisons import LayerOp, LayerProfile, LayerSum, ProfiledModel, TimedWork
 from vitprof.report.by import By
-from vitprof.report.outside import encodable, plain
+from vitprof.report.outside import csv_cell, encodable, plain
 from vitprof.report.plot_layers import ShareBar
 from vitprof.report.sections import Section, counts_column, times_column
 from vitprof.report.table import Column
-from vitprof.units import NOT_KNOWN, text_from_ns, text_from_share
+from vitprof.units import NOT_KNOWN, six_digits, text_from_ns, text_from_share
 
 if TYPE_CHECKING:
     from vitprof.report.schema_analysis import LayersDocument, TimedWorkPart
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 # A table shows this many rows, those that take longest; --all and the files have all.
 MOST_ROWS = 20
 _MOST_MEMBERS = 3
-_SIGNIFICANT_DIGITS = 6
 _UNTOLD = "(not told)"
 _MODEL = "(model)"
 
@@ -81,17 +80,10 @@ def csv_text(profile: LayerProfile) -> str:
     heads = ("name", "op", "kind", "module", "calls", "ns", "time_share", "macs", "macs_share", "bytes", "bytes_share")
     writer.writerow((*heads, "macs_per_s", "members"))
     for op in profile.ops:
-        names = (_cell(op.name), _cell(op.op), "" if op.kind is None else op.kind.value, _cell(op.module))
+        names = (op.name, op.op, op.kind and op.kind.value, op.module)
         numbers = _part(op.work).model_dump().values()
-        cells = ("" if number is None else number for number in numbers)
-        writer.writerow((*names, op.calls, *cells, _cell("; ".join(op.members))))
+        writer.writerow(map(csv_cell, (*names, op.calls, *numbers, "; ".join(op.members))))
     return file.getvalue()
-
-
-def _cell(text: str) -> str:
-    """One line of text that no spreadsheet runs (OWASP, "CSV Injection")."""
-    shown = plain(text)
-    return f"'{shown}" if shown.startswith(("=", "+", "-", "@")) else shown
 
 
 def document(model: ProfiledModel) -> LayersDocument:
@@ -203,4 +195,4 @@ def _part(work: TimedWork) -> TimedWorkPart:
 
 
 def _rounded(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.{_SIGNIFICANT_DIGITS}g}")
+    return None if value is None else six_digits(value)

@@ -1,7 +1,7 @@
 """Text that vitprof did not write (model names, error messages) made safe to show.
 
 Its own file because every format needs it: a runtime's error text may hold terminal escapes, a file name may hold
-anything. What a format itself gives meaning to (markdown, spreadsheet formulas) is escaped by that format.
+anything. What a format itself gives meaning to is escaped by that format; of CSV, which several reports write, here.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ _ESCAPES = re.compile(
 # Controls and line ends part words; format characters (bidirectional overrides, zero width) only mislead the eye.
 _REPLACEMENTS = {"Cc": " ", "Zl": " ", "Zp": " ", "Cf": "", "Cs": "\N{REPLACEMENT CHARACTER}"}
 
+# Spreadsheets run a cell that starts so (OWASP, "CSV Injection"); a leading apostrophe makes it text.
+_FORMULA_STARTS = ("=", "+", "-", "@")
+
 
 def plain(text: str) -> str:
     """`text` as one line without terminal escapes, control characters and characters that cannot be written."""
@@ -30,3 +33,12 @@ def plain(text: str) -> str:
 def encodable(text: str) -> str:
     """`text` with undecodable bytes of a file name (lone surrogates) spelled out, everything else as it is."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def csv_cell(value: str | float | None) -> str | float:
+    """A value as one cell of a CSV file: None is empty, text neither runs as a formula nor breaks the line."""
+    if value is None or isinstance(value, int | float):
+        return "" if value is None else value
+    # One line, no terminal escapes: people look at a CSV with `cat`.
+    text = plain(value)
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text

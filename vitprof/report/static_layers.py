@@ -15,7 +15,7 @@ from vitprof.report.by import By
 from vitprof.report.outside import encodable, plain
 from vitprof.report.sections import Section, counts_column
 from vitprof.report.table import Column
-from vitprof.units import NOT_KNOWN, text_from_bytes, text_from_count, text_from_share
+from vitprof.units import NOT_KNOWN, six_digits, text_from_bytes, text_from_count, text_from_share
 
 if TYPE_CHECKING:
     from vitprof.report.schema_static import KernelWorkPart, StaticLayersDocument
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 # A table shows this many rows, those with most MACs; --all and the JSON have every kernel.
 MOST_ROWS = 20
 _MOST_NODES = 3
-_SIGNIFICANT_DIGITS = 6
 # What the compiler puts behind a kernel's name: `__myl_Tran_myl0_16`.
 _COUNTER = re.compile(r"_myl\d+_\d+$")
 _UNTOLD = "(not told)"
@@ -238,4 +237,4 @@ def _part(work: KernelWork) -> KernelWorkPart:
 
 
 def _rounded(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.{_SIGNIFICANT_DIGITS}g}")
+    return None if value is None else six_digits(value)
