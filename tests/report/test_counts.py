@@ -26,8 +26,8 @@ def counted(name: str = "net") -> Counted:
 def test_modules_are_sums_with_the_most_macs_first() -> None:
     # stem: 3 calls, 300 of 400 MACs, 200 of 400 bytes, 1.5 MACs a byte.
     assert counts.row_cells(COST, By.MODULE) == (
-        ("stem", "3", "300.0", "75.0%", "200 B", "50.0%", "1.5"),
-        ("head", "1", "100.0", "25.0%", "200 B", "50.0%", "0.5"),
+        ("stem", "3", "300.0", "75.0%", "200.0 B", "50.0%", "1.5"),
+        ("head", "1", "100.0", "25.0%", "200.0 B", "50.0%", "0.5"),
     )
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from vitprof.comparisons import Correlation, Disagreement, Inversion, Limits, PairVerdict, Point
 from vitprof.records import Interval
-from vitprof.report.sections import Section, counts_column, times_column
-from vitprof.report.table import Column
+from vitprof.report.columns import Column, counts_column, times_column
+from vitprof.report.sections import Section
 from vitprof.units import NOT_KNOWN, text_from_share
 
 # What each count is called; the order of the JSON and of the tables.

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from vitprof.comparisons import LayerOp, LayerProfile, LayerSum, ProfiledModel, TimedWork
 from vitprof.report.by import By
+from vitprof.report.columns import Column, counts_column, times_column
 from vitprof.report.outside import csv_cell, encodable, plain
 from vitprof.report.plot_layers import ShareBar
-from vitprof.report.sections import Section, counts_column, times_column
-from vitprof.report.table import Column
+from vitprof.report.sections import Section
 from vitprof.units import NOT_KNOWN, six_digits, text_from_ns, text_from_share
 
 if TYPE_CHECKING:

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Sequence
 
 from vitprof.records import Result
 from vitprof.report.cell import is_broken
+from vitprof.report.columns import Column
 from vitprof.report.notes import Note, broken_notes, failure_notes, warning_notes
 from vitprof.report.outside import plain
-from vitprof.report.table import Column, columns_of, references_of, shared_facts
+from vitprof.report.table import columns_of, references_of, shared_facts
 from vitprof.units import NOT_KNOWN
 
 # HTML first by entities; then what starts emphasis, code, links, strike-through, a cell.
@@ -24,9 +25,10 @@ def markdown_text(results: Sequence[Result]) -> str:
     """A document of one table with its notes; a line of protocol and versions ends it."""
     if not results:
         return "No results.\n"
+    columns = columns_of(results)
     parts = [
         _sentence(shared_facts(results)),
-        _table(columns_of(results), results),
+        table_text(columns, [_drawn(column, results) for column in columns]),
         _legend(results),
         _section("Parity", broken_notes(results)),
         _section("Failures", failure_notes(results)),
@@ -44,24 +46,23 @@ def escaped(text: str) -> str:
     return _MEANT.sub(r"\\\1", shown)
 
 
-def _table(columns: Sequence[Column], results: Sequence[Result]) -> str:
-    """Padded so that the source reads as a table too."""
-    drawn = [_drawn(column, results) for column in columns]
-    widths = [max(map(len, cells)) for cells in drawn]
+def table_text(columns: Sequence[Column], drawn: Sequence[Sequence[str]]) -> str:
+    """The table, its cells (`drawn`: those of each column, escaped) padded so that the source reads as one too."""
+    cells = [[escaped(column.head), *own] for column, own in zip(columns, drawn, strict=True)]
+    widths = [max(3, *map(len, own)) for own in cells]
     rule = [
         "-" * (width - 1) + ":" if column.is_number else "-" * width
         for column, width in zip(columns, widths, strict=True)
     ]
-    lines = list(zip(*drawn, strict=True))
-    return "\n".join(_line(cells, columns, widths) for cells in (lines[0], rule, *lines[1:]))
+    lines = list(zip(*cells, strict=True))
+    return "\n".join(_line(row, columns, widths) for row in (lines[0], rule, *lines[1:]))
 
 
 def _drawn(column: Column, results: Sequence[Result]) -> list[str]:
-    cells = [
+    return [
         f"~~{escaped(cell)}~~" if column.is_timing and is_broken(result) and cell != NOT_KNOWN else escaped(cell)
         for cell, result in zip(column.cells, results, strict=True)
     ]
-    return [escaped(column.head), *cells]
 
 
 def _line(cells: Sequence[str], columns: Sequence[Column], widths: Sequence[int]) -> str:

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vitprof.comparisons import FrontPoint
+from vitprof.report.columns import Column, counts_column, times_column
 from vitprof.report.comparison import counted
-from vitprof.report.sections import Section, counts_column, times_column
-from vitprof.report.table import Column
+from vitprof.report.sections import Section
 from vitprof.units import NOT_KNOWN, significant
 
 

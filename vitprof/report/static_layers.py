@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from vitprof.kernels import FusedKernel, KernelSum, KernelWork, StaticLayers, StaticModel
 from vitprof.report.by import By
+from vitprof.report.columns import Column, counts_column
 from vitprof.report.outside import encodable, plain
-from vitprof.report.sections import Section, counts_column
-from vitprof.report.table import Column
+from vitprof.report.sections import Section
 from vitprof.units import NOT_KNOWN, six_digits, text_from_bytes, text_from_count, text_from_share
 
 if TYPE_CHECKING:

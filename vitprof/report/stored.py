@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from vitprof.report.columns import Column
 from vitprof.report.outside import plain
 from vitprof.report.schema import ResultRow
-from vitprof.report.table import Column
 from vitprof.units import NOT_KNOWN, significant
 
 _MS = 1e6

@@ -1,35 +1,20 @@
-"""The table of several results: columns of text, one unit a column, for the terminal and for markdown alike.
+"""The table of several results: its columns, for the terminal and for markdown alike.
 
-Its own file because which columns there are, how they are rounded and which may go where room is short is one
-decision, and how a column is drawn is another.
+Its own file because which columns there are and which may go where room is short is one decision, and how a column
+is drawn (`columns`) is another.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from vitprof.records import Interval, Result, Summary
 from vitprof.report.cell import chip_of, failure_of, keys_of, varying_keys
+from vitprof.report.columns import Column, counts_column, middle, number, times_column
 from vitprof.report.outside import plain
-from vitprof.units import NOT_KNOWN, NS_PER_UNIT, significant, time_unit
+from vitprof.units import NOT_KNOWN, significant, time_unit
 
-_PREFIXES = {"T": 1e12, "G": 1e9, "M": 1e6, "k": 1e3, "": 1.0}
 _INTERVAL_DIGITS = 2
-
-
-@dataclass(frozen=True)
-class Column:
-    """Cells as text without unit; the unit stands in the head."""
-
-    head: str
-    cells: tuple[str, ...]
-    # 0: never left out; else the column with the greatest number goes first where room is short.
-    spare: int = 0
-    is_number: bool = True
-    # From the timing of this very artifact: void where parity is broken.
-    is_timing: bool = False
 
 
 def columns_of(results: Sequence[Result]) -> tuple[Column, ...]:
@@ -82,22 +67,22 @@ def _timings(results: Sequence[Result]) -> tuple[Column, ...]:
 
     region = results[0].protocol.region if results else "call"
     call_ns = values(lambda one: one.latency.p50_ns.value)
-    unit = time_unit(_middle(call_ns))
+    unit = time_unit(middle(call_ns))
     ratio = values(lambda one: one.relative.ratio.value if one.relative else None)
     achieved = values(lambda one: one.achieved_macs_per_s)
     return (
-        _times(region, call_ns, unit, 0),
+        times_column(region, call_ns, unit, 0, is_timing=True),
         Column("±95%", intervals(lambda one: one.latency.p50_ns), is_timing=True),
         Column("grade", tuple(map(_grade, results)), is_number=False, is_timing=True),
-        Column("ratio", tuple(_number(value) for value in ratio), 1, is_timing=True),
+        Column("ratio", tuple(number(value) for value in ratio), 1, is_timing=True),
         Column("±95%", intervals(lambda one: one.relative.ratio if one.relative else None), 2, is_timing=True),
         Column("grade", tuple(map(_relative_grade, results)), 3, is_number=False, is_timing=True),
-        _times("p90", values(lambda one: one.latency.p90_ns), unit, 7),
-        _times("p99", values(lambda one: one.latency.p99_ns), unit, 8),
+        times_column("p90", values(lambda one: one.latency.p90_ns), unit, 7, is_timing=True),
+        times_column("p99", values(lambda one: one.latency.p99_ns), unit, 8, is_timing=True),
         Column("n", tuple(_whole(value) for value in values(lambda one: one.latency.samples)), 9),
-        _times("corrected", values(lambda one: one.drift_corrected_ns), unit, 10),
-        Column("images/s", tuple(map(_number, values(lambda one: one.throughput_images_per_s))), 6, is_timing=True),
-        _counts("MAC/s", achieved, 5, is_timing=True),
+        times_column("corrected", values(lambda one: one.drift_corrected_ns), unit, 10, is_timing=True),
+        Column("images/s", tuple(map(number, values(lambda one: one.throughput_images_per_s))), 6, is_timing=True),
+        counts_column("MAC/s", achieved, 5, is_timing=True),
     )
 
 
@@ -105,9 +90,9 @@ def _costs(results: Sequence[Result]) -> tuple[Column, ...]:
     costs = [result.artifact.cost if result.artifact else None for result in results]
     peaks = [result.summary.peak_rss_bytes if result.summary else None for result in results]
     return (
-        _counts("MAC", [cost.macs if cost else None for cost in costs], 4),
-        _counts("params", [cost.params if cost else None for cost in costs], 11),
-        _counts("B peak", peaks, 12),
+        counts_column("MAC", [cost.macs if cost else None for cost in costs], 4),
+        counts_column("params", [cost.params if cost else None for cost in costs], 11),
+        counts_column("B peak", peaks, 12),
     )
 
 
@@ -120,29 +105,6 @@ def _verdicts(results: Sequence[Result]) -> tuple[Column, ...]:
 
 def _verdict(result: Result) -> str:
     return result.parity.verdict.value if result.parity else NOT_KNOWN
-
-
-def _times(name: str, values_ns: Sequence[float | None], unit: str, spare: int) -> Column:
-    cells = tuple(_number(value, NS_PER_UNIT[unit]) for value in values_ns)
-    return Column(f"{name} {'µs' if unit == 'us' else unit}", cells, spare, is_timing=True)
-
-
-def _counts(name: str, values: Sequence[float | None], spare: int, is_timing: bool = False) -> Column:
-    # By the largest: the field speaks of 0.057 GMAC beside 4.1 GMAC.
-    largest = max((value for value in values if value is not None), default=0.0)
-    prefix, scale = next(((prefix, scale) for prefix, scale in _PREFIXES.items() if largest >= scale), ("", 1.0))
-    head = f"{prefix}{name}" if name != "params" else f"{prefix} {name}".lstrip()
-    return Column(head, tuple(_number(value, scale) for value in values), spare, is_timing=is_timing)
-
-
-def _middle(values: Sequence[float | None]) -> float:
-    """What a unit of time is chosen for: the geometric mean, so that one giant does not turn the rest into zeros."""
-    logs = [math.log(value) for value in values if value]
-    return math.exp(math.fsum(logs) / len(logs)) if logs else 0.0
-
-
-def _number(value: float | None, scale: float = 1.0) -> str:
-    return NOT_KNOWN if value is None else significant(value / scale)
 
 
 def _whole(value: float | None) -> str:

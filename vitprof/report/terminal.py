@@ -18,6 +18,7 @@ from rich.text import Text
 from vitprof.records import Calibration, Device, Exported, Grade, ProgramFacts, Result, Source
 from vitprof.report.block import Line, lines_of
 from vitprof.report.cell import is_broken
+from vitprof.report.columns import GAP, Column, aligned, drawn_width, fitting, padded, total
 from vitprof.report.notes import (
     Note,
     broken_notes,
@@ -30,7 +31,7 @@ from vitprof.report.notes import (
 from vitprof.report.outside import plain
 from vitprof.report.peaks import PEAK_HEADS, peak_cells, peak_lines
 from vitprof.report.survey import HEADS, cells_of, counts_of
-from vitprof.report.table import Column, columns_of, references_of, shared_facts
+from vitprof.report.table import columns_of, references_of, shared_facts
 from vitprof.units import NOT_KNOWN, text_from_bytes, text_from_count
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 
 # Where the output is not a terminal it must not depend on one, and prose wider than this is hard to read anyway.
 _PROSE_WIDTH = 120
-_GAP = "  "
 # Of a program's operators, those that it has most of.
 _MOST_TYPES = 5
 _VOID = "strike dim"
@@ -71,25 +71,25 @@ def show(results: Sequence[Result], console: Console) -> None:
 def show_exports(exports: Sequence[Exported], console: Console) -> None:
     """Print a line for every file with its parity, and for every failure what to type next."""
     for one in exports:
-        line = Text.assemble((plain(one.spec.name), _HEAD), _GAP, one.format, _GAP)
+        line = Text.assemble((plain(one.spec.name), _HEAD), GAP, one.format, GAP)
         if one.failure is not None or one.artifact is None:
             line.append("failed", _WORD_STYLES["failed"])
             if one.failure is not None:
                 line.append(f" at {plain(one.failure.stage)}: {plain(one.failure.error)}")
-                line.append(f"\n{_GAP}remedy: {plain(one.failure.remedy)}", "cyan")
+                line.append(f"\n{GAP}remedy: {plain(one.failure.remedy)}", "cyan")
         else:
-            line.append(f"{plain(str(one.path))}{_GAP}{text_from_bytes(one.artifact.bytes)}{_GAP}")
+            line.append(f"{plain(str(one.path))}{GAP}{text_from_bytes(one.artifact.bytes)}{GAP}")
             if one.parity is not None:
                 verdict = one.parity.verdict.value
                 line.append(f"{verdict}", _WORD_STYLES.get(verdict, ""))
-                line.append(f"{_GAP}{_GAP.join(parity_phrases(one.parity))}")
+                line.append(f"{GAP}{GAP.join(parity_phrases(one.parity))}")
             for fixup in one.artifact.fixups:
-                line.append(f"\n{_GAP}fix-up: {plain(fixup)}", _QUIET)
+                line.append(f"\n{GAP}fix-up: {plain(fixup)}", _QUIET)
             if one.artifact.program is not None:
-                line.append(f"\n{_GAP}program: {_program_text(one.artifact.program)}", _QUIET)
+                line.append(f"\n{GAP}program: {_program_text(one.artifact.program)}", _QUIET)
             for doubt in one.artifact.lint:
-                line.append(f"\n{_GAP}{doubt.code}: {plain(doubt.detail)}", _WORD_STYLES["drift"])
-                line.append(f"\n{_GAP}{_GAP}remedy: {plain(doubt.remedy)}", "cyan")
+                line.append(f"\n{GAP}{doubt.code}: {plain(doubt.detail)}", _WORD_STYLES["drift"])
+                line.append(f"\n{GAP}{GAP}remedy: {plain(doubt.remedy)}", "cyan")
         console.print(line, soft_wrap=True)
 
 
@@ -134,7 +134,7 @@ def show_cache(document: CacheDocument, console: Console) -> None:
     cache = document.cache
     count = f"{len(rows) or 'no'} artifact{'' if len(rows) == 1 else 's'}"
     total = f"{text_from_bytes(cache.bytes)} of at most {text_from_bytes(cache.cap_bytes)}"
-    console.print(Text(_GAP.join((count, total, plain(cache.folder))), _QUIET), soft_wrap=True)
+    console.print(Text(GAP.join((count, total, plain(cache.folder))), _QUIET), soft_wrap=True)
 
 
 def show_stored(listed: Sequence[Listed], console: Console) -> None:
@@ -142,20 +142,20 @@ def show_stored(listed: Sequence[Listed], console: Console) -> None:
     from vitprof.report import stored
 
     limit = console.width if console.is_terminal else None
-    columns = _fitting(stored.columns_of(listed), limit) if listed else []
-    widths = [_drawn_width(column) for column in columns]
-    aligned = [_aligned(column) for column in columns]
-    heads = [_padded(column.head, column, size) for column, size in zip(columns, widths, strict=True)]
-    lines = [Text(_GAP.join(heads), _HEAD) if listed else Text("no results")]
+    columns = fitting(stored.columns_of(listed), limit) if listed else []
+    widths = [drawn_width(column) for column in columns]
+    texts = [aligned(column) for column in columns]
+    heads = [padded(column.head, column, size) for column, size in zip(columns, widths, strict=True)]
+    lines = [Text(GAP.join(heads), _HEAD) if listed else Text("no results")]
     for index, one in enumerate(listed):
-        cells = [
+        row = [
             Text(
-                _padded(texts[index], column, size),
-                _VOID if column.is_timing and stored.is_void(one.row) else _WORD_STYLES.get(texts[index], ""),
+                padded(cells[index], column, size),
+                _VOID if column.is_timing and stored.is_void(one.row) else _WORD_STYLES.get(cells[index], ""),
             )
-            for texts, column, size in zip(aligned, columns, widths, strict=True)
+            for cells, column, size in zip(texts, columns, widths, strict=True)
         ]
-        lines.append(Text(_GAP).join(cells))
+        lines.append(Text(GAP).join(row))
     for line in lines:
         line.rstrip()
         console.print(line, soft_wrap=True)
@@ -186,7 +186,7 @@ def show_columns(heads: Sequence[str], rows: Sequence[Sequence[str]], console: C
     """Print a line for every row under its heads."""
     widths = [max(cell_len(row[index]) for row in (heads, *rows)) for index in range(len(heads))]
     for row in (heads, *rows):
-        line = _GAP.join(cell + " " * (size - cell_len(cell)) for cell, size in zip(row, widths, strict=True)).rstrip()
+        line = GAP.join(cell + " " * (size - cell_len(cell)) for cell, size in zip(row, widths, strict=True)).rstrip()
         console.print(Text(line, _HEAD if row is heads else ""), soft_wrap=True)
 
 
@@ -217,7 +217,7 @@ def show_device(device: Device, measured: Sequence[Calibration], missing: str | 
     console.print(Text(plain(device.name), _HEAD), soft_wrap=True)
     width = max(len(label) for label, _ in lines)
     for label, text in lines:
-        console.print(Text.assemble(_GAP, (label.ljust(width), _QUIET), _GAP, text), soft_wrap=True)
+        console.print(Text.assemble(GAP, (label.ljust(width), _QUIET), GAP, text), soft_wrap=True)
 
 
 def _block(result: Result, width: int) -> list[Text]:
@@ -231,16 +231,16 @@ def _block(result: Result, width: int) -> list[Text]:
 
 def _labelled(line: Line, label_width: int, width: int) -> list[Text]:
     """The label, then the phrases; those that do not fit go to the next line under the first."""
-    room = width - label_width - 2 * len(_GAP)
+    room = width - label_width - 2 * len(GAP)
     rows = _flowed(line.phrases, room)
     return [
-        Text.assemble(_GAP, ((line.label if first else "").ljust(label_width), _QUIET), _GAP, _phrases(row, line))
+        Text.assemble(GAP, ((line.label if first else "").ljust(label_width), _QUIET), GAP, _phrases(row, line))
         for first, row in ((index == 0, row) for index, row in enumerate(rows))
     ]
 
 
 def _phrases(row: Sequence[str], line: Line) -> Text:
-    return Text(_GAP).join(Text(phrase, _phrase_style(phrase, line)) for phrase in row)
+    return Text(GAP).join(Text(phrase, _phrase_style(phrase, line)) for phrase in row)
 
 
 def _phrase_style(phrase: str, line: Line) -> str:
@@ -257,7 +257,7 @@ def _flowed(phrases: Sequence[str], room: int) -> list[list[str]]:
     used = 0
     for phrase in phrases:
         for piece in _wrapped(phrase, room):
-            needed = cell_len(piece) + (len(_GAP) if rows[-1] else 0)
+            needed = cell_len(piece) + (len(GAP) if rows[-1] else 0)
             if rows[-1] and used + needed > room:
                 rows.append([])
                 used, needed = 0, cell_len(piece)
@@ -280,66 +280,31 @@ def _wrapped(text: str, room: int) -> list[str]:
 
 def _table(results: Sequence[Result], limit: int | None, width: int) -> list[Text]:
     """The shared facts, then the table in at most `limit` columns (`None`: all there are)."""
-    columns = _fitting(columns_of(results), limit)
-    widths = [_drawn_width(column) for column in columns]
-    aligned = [_aligned(column) for column in columns]
-    inline = limit is None or _total(widths) <= limit
+    columns = fitting(columns_of(results), limit)
+    widths = [drawn_width(column) for column in columns]
+    texts = [aligned(column) for column in columns]
+    inline = limit is None or total(widths) <= limit
     facts = _flowed(shared_facts(results), width) + _flowed(_legend(results), width)
     lines = [_joined(row, _QUIET) for row in facts]
-    heads = [_padded(column.head, column, size) for column, size in zip(columns, widths, strict=True)]
-    lines += [Text(), Text(_GAP.join(heads), _HEAD)] if inline else [Text(), *_folded(heads, _HEAD)]
+    heads = [padded(column.head, column, size) for column, size in zip(columns, widths, strict=True)]
+    lines += [Text(), Text(GAP.join(heads), _HEAD)] if inline else [Text(), *_folded(heads, _HEAD)]
     for index, result in enumerate(results):
-        cells = [
-            _cell(texts[index], column, size, result)
-            for texts, column, size in zip(aligned, columns, widths, strict=True)
+        row = [
+            _cell(cells[index], column, size, result)
+            for cells, column, size in zip(texts, columns, widths, strict=True)
         ]
-        lines += [Text(_GAP).join(cells)] if inline else _folded(cells, "")
+        lines += [Text(GAP).join(row)] if inline else _folded(row, "")
     return lines
 
 
 def _folded(cells: Sequence[str | Text], style: str) -> list[Text]:
     """The name on a line of its own, the rest under it: for a screen that is too narrow for both."""
     first, *rest = (Text(cell, style) if isinstance(cell, str) else cell for cell in cells)
-    return [first, Text.assemble(_GAP, Text(_GAP).join(rest))]
+    return [first, Text.assemble(GAP, Text(GAP).join(rest))]
 
 
-def _fitting(columns: Sequence[Column], limit: int | None) -> list[Column]:
-    kept = list(columns)
-    while limit is not None and _total([_drawn_width(column) for column in kept]) > limit:
-        spare = max(column.spare for column in kept)
-        if spare == 0:
-            break
-        kept = [column for column in kept if column.spare != spare]
-    return kept
-
-
-def _total(widths: Sequence[int]) -> int:
-    return sum(widths) + len(_GAP) * (len(widths) - 1)
-
-
-def _drawn_width(column: Column) -> int:
-    return max(cell_len(column.head), *(cell_len(cell) for cell in _aligned(column)))
-
-
-def _aligned(column: Column) -> list[str]:
-    """Cells of numbers with as many blanks behind them as put the decimal points under each other."""
-    if not column.is_number:
-        return list(column.cells)
-    tails = [len(cell) - cell.find(".") if "." in cell else 0 for cell in column.cells]
-    longest = max(tails)
-    return [
-        cell if cell == NOT_KNOWN else cell + " " * (longest - tail)
-        for cell, tail in zip(column.cells, tails, strict=True)
-    ]
-
-
-def _padded(text: str, column: Column, size: int) -> str:
-    blanks = " " * (size - cell_len(text))
-    return blanks + text if column.is_number else text + blanks
-
-
-def _cell(aligned: str, column: Column, size: int, result: Result) -> Text:
-    text = _padded(aligned, column, size)
+def _cell(shown: str, column: Column, size: int, result: Result) -> Text:
+    text = padded(shown, column, size)
     bare = text.strip()
     cell = Text(text)
     style = _VOID if column.is_timing and is_broken(result) else ""
@@ -360,13 +325,13 @@ def _notes(title: str, notes: Sequence[Note], style: str, width: int) -> list[Te
     lines = [Text(), Text(title, style)] if notes else []
     for note in notes:
         named = _wrapped(f"{note.title}: {', '.join(note.models)}", width - 2)
-        lines += [Text(f"{_GAP}{row}") for row in named]
-        lines += [Text(f"{2 * _GAP}{row}", _QUIET) for fact in note.facts for row in _wrapped(fact, width - 4)]
+        lines += [Text(f"{GAP}{row}") for row in named]
+        lines += [Text(f"{2 * GAP}{row}", _QUIET) for fact in note.facts for row in _wrapped(fact, width - 4)]
         if note.remedy:
             rows = _wrapped(f"remedy: {note.remedy}", width - 4)
-            lines += [Text(f"{2 * _GAP}{row}", "cyan") for row in rows]
+            lines += [Text(f"{2 * GAP}{row}", "cyan") for row in rows]
     return lines
 
 
 def _joined(phrases: Iterable[str], style: str) -> Text:
-    return Text(_GAP.join(phrases), style)
+    return Text(GAP.join(phrases), style)
