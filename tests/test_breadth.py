@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vitprof import pipeline
+from vitprof import exporting, pipeline
 from vitprof.devices import reach
 from vitprof.devices.profiles import device, reference_model
 from vitprof.errors import ExitCode, UnreachableError
@@ -67,7 +67,7 @@ def test_a_factory_is_measured_and_measured_anew_when_its_code_changes(here: Pla
 
 
 def test_a_program_of_torch_is_measured_on_every_runtime(here: Places, tmp_path: Path) -> None:
-    [exported] = pipeline.export((SMALL,), ("pt2",), tmp_path, LIKE, here, progress=NoProgress())
+    [exported] = exporting.export((SMALL,), ("pt2",), tmp_path, LIKE, here, progress=NoProgress())
     assert exported.path == tmp_path / f"{SMALL}.pt2"
     assert exported.parity and exported.parity.verdict is ParityVerdict.MATCH
     request = _request(str(exported.path), backends=("ort", "torch"), like=dataclasses.replace(LIKE, size=None))
@@ -120,7 +120,7 @@ def test_a_runtime_that_is_not_installed_names_what_to_type(monkeypatch: pytest.
 def test_the_exporter_that_was_asked_for_is_the_one_in_the_record(here: Places) -> None:
     for exporter, title in ((Exporter.DYNAMO, "dynamo"), (Exporter.TORCHSCRIPT, "TorchScript")):
         like = dataclasses.replace(LIKE, exporter=exporter)
-        [exported] = pipeline.export((SMALL,), ("onnx",), None, like, here, progress=NoProgress())
+        [exported] = exporting.export((SMALL,), ("onnx",), None, like, here, progress=NoProgress())
         assert exported.artifact and title in exported.artifact.exporter
         assert exported.path is None
 

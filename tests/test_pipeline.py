@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx.external_data_helper import convert_model_to_external_data
 
-from vitprof import pipeline
+from vitprof import exporting, pipeline
 from vitprof.devices.profiles import reference_model
 from vitprof.errors import ExitCode, UsageError
 from vitprof.pipeline import Request
@@ -87,7 +87,7 @@ def test_a_protocol_that_differs_in_anything_has_another_hash() -> None:
 
 def test_an_export_is_a_file_with_its_verdict(here: Places, tmp_path: Path) -> None:
     like = dataclasses.replace(LIKE, size=(96, 96))
-    [one] = pipeline.export(("mobilenetv3_small_050",), ("onnx",), tmp_path, like, here, progress=NoProgress())
+    [one] = exporting.export(("mobilenetv3_small_050",), ("onnx",), tmp_path, like, here, progress=NoProgress())
     assert one.path == tmp_path / "mobilenetv3_small_050.onnx" and one.path.stat().st_size > 1_000_000
     assert one.parity and one.parity.verdict is ParityVerdict.MATCH
     onnx.checker.check_model(str(one.path))

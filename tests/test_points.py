@@ -128,3 +128,8 @@ def test_a_row_without_a_time_above_zero_is_left_out() -> None:
     ):
         left_out = point_from_row(row(samples.ok(), **changes))
         assert isinstance(left_out, LeftOut) and left_out.reason == "it has no time"
+
+
+def test_a_model_of_torchvision_is_not_the_one_of_timm_by_that_name() -> None:
+    names = [point(samples.ok(), model="resnet50", source=source).model for source in ("timm", "torchvision", "onnx")]
+    assert names == ["resnet50", "torchvision:resnet50", "resnet50"]

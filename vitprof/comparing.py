@@ -13,19 +13,21 @@ import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from vitprof import prepare
 from vitprof.analysis.disagreement import disagreement, measured_groups, table_groups
 from vitprof.analysis.verdicts import pair_verdicts
 from vitprof.comparisons import Disagreement, Limits, PairVerdict, Point
 from vitprof.devices import profiles, reach
 from vitprof.errors import ExitCode, UsageError, VitprofError
-from vitprof.export.locks import InUse
 from vitprof.layers import LayersRequest, keep, profile_layers
 from vitprof.pipeline import Request, format_of, measure, protocol_on
 from vitprof.places import Places
 from vitprof.points import LeftOut, points_from_document
+from vitprof.records import Artifact, ModelSpec, typed_name
 from vitprof.report.document import dicts_from_results
 from vitprof.report.progress import Progress
 from vitprof.runner.backends import BACKENDS
@@ -118,11 +120,22 @@ def _stored(sides: Sides, places: Places, models: Sequence[str]) -> tuple[tuple[
             row
             for run in sides.runs or (None,)
             for glob in models or ("*",)
-            for row in store.rows(glob, backends=sides.backends, devices=sides.devices, run=run)
+            # The store keeps names without the library that they are from.
+            for row in store.rows(_bare(glob), backends=sides.backends, devices=sides.devices, run=run)
+            if _is_meant(glob, row.document)
         ]
         read = [points_from_document([row.document], row.run) for row in rows]
         points = store.with_time_shares([point for found, _ in read for point in found])
     return points, tuple(one for _, missing in read for one in missing)
+
+
+def _bare(glob: str) -> str:
+    return glob.removeprefix("torchvision:").removeprefix("timm:")
+
+
+def _is_meant(glob: str, row: _Row) -> bool:
+    typed = typed_name(row["model"], row["source"])
+    return glob == "*" or fnmatchcase(typed, glob.removeprefix("timm:"))
 
 
 def compare_measured(request: Request, sides: Sides, choice: Choice, places: Places, progress: Progress) -> Compared:
@@ -207,28 +220,31 @@ def _present(
         }
     rows: list[_Row] = []
     missing: dict[tuple[str, ...], list[str]] = {}
-    with (
-        InUse(places.cache_root) as in_use,
-        Workshop(places.cache_root, progress, trust=request.trust) as workshop,
-    ):
-        for spec in workshop.specs(request.models, request.like):
-            lacking = []
-            for backend in backends:
-                try:
-                    artifact = workshop.artifact(spec, format_of(backend, spec.precision), in_use)
-                except VitprofError:
-                    # `measure` makes the failed row, with its reason.
-                    lacking.append(backend)
-                    continue
-                wanted = (device.name, backend, spec.batch, artifact.spec.precision.value, threads)
-                row = stored.get((*wanted, protocol_hash, artifact.sha256))
-                if row is None:
-                    lacking.append(backend)
-                else:
-                    rows.append({**row, "model": spec.name})
-            if lacking:
-                missing.setdefault(tuple(lacking), []).append(spec.name)
+    with Workshop(places.cache_root, progress, trust=request.trust) as workshop:
+        specs = workshop.specs(request.models, request.like)
+    for spec in specs:
+        lacking = []
+        for backend in backends:
+            artifact = _cached(spec, format_of(backend, spec.precision), places)
+            precision = artifact.spec.precision if artifact else spec.precision
+            wanted = (device.name, backend, spec.batch, precision.value, threads, protocol_hash)
+            row = stored.get((*wanted, artifact.sha256)) if artifact else None
+            if row is None:
+                lacking.append(backend)
+            else:
+                rows.append({**row, "model": spec.name})
+        if lacking:
+            missing.setdefault(tuple(lacking), []).append(typed_name(spec.name, spec.source))
     return rows, {backends: tuple(names) for backends, names in missing.items()}
+
+
+def _cached(spec: ModelSpec, format: str, places: Places) -> Artifact | None:
+    """The artifact, where it need not be made: a result of a file that is gone is measured again."""
+    try:
+        return prepare.cached(spec, format, places.cache_root)
+    except VitprofError:
+        # `measure` makes the failed row, with its reason.
+        return None
 
 
 def _cell(row: _Row) -> tuple[object, ...] | None:

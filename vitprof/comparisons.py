@@ -6,7 +6,7 @@ read from the store, or published by somebody else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,6 +49,21 @@ class Point:
     run: str | None = None
     started_at: str | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
+
+
+def is_relative(points: Sequence[Point]) -> bool:
+    """Whether the points have their ratios in common: each has one, to the same reference by the same protocol."""
+    yardsticks = {(point.reference, point.protocol_hash) for point in points}
+    return len(yardsticks) == 1 and all(point.ratio is not None for point in points)
+
+
+def comparable_times(points: Sequence[Point]) -> tuple[float, ...]:
+    """Times of one image that may be compared: as multiples of the reference where the points have one in common.
+
+    The ratio is free of the machine's moods; a group of which one point lacks it has only nanoseconds in common.
+    """
+    relative = is_relative(points)
+    return tuple(point.ratio.value / point.batch if relative and point.ratio else point.image_ns for point in points)
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,43 @@
-"""A ModelSpec to its counted work, by whichever counter its source allows; no weight is held unless it must be.
+"""`vitprof count`: models to their counted work, by whichever counter their source allows.
 
-One level above models, cost and export, which do not know each other. It runs in the preparing process, like an
-export: a model's own code is foreign.
+Its own file beside the pipeline, because nothing is measured. `counted` runs in the preparing process, like an export:
+a model's own code is foreign. No weight is held unless it must be.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vitprof.counts import Cost, OtherCount
 from vitprof.errors import VitprofError
+from vitprof.export.locks import InUse
+from vitprof.places import Places
 from vitprof.records import Counted, ModelSpec, Source
+from vitprof.report.progress import Progress
+from vitprof.rows import failure_from_error
+from vitprof.workshop import Workshop
+
+
+def count(
+    models: Sequence[str],
+    like: ModelSpec,
+    places: Places,
+    *,
+    progress: Progress,
+    trust: bool = False,
+    with_others: bool = False,
+) -> Iterator[Counted]:
+    """Every model's counted work as it is done; `with_others`: beside what other counters say of it."""
+    with InUse(places.cache_root) as in_use, Workshop(places.cache_root, progress, trust=trust) as workshop:
+        for spec in workshop.specs(models, like):
+            try:
+                path = None
+                if with_others and spec.source is not Source.ONNX:
+                    path = workshop.artifact(spec, "onnx", in_use).path
+                yield workshop.elsewhere("count", spec.name, counted, spec, trust, path, with_others)
+            except VitprofError as error:
+                yield Counted(spec, failure=failure_from_error(error), exit_code=error.exit_code)
 
 
 def counted(spec: ModelSpec, trust: bool = False, onnx_path: Path | None = None, with_others: bool = False) -> Counted:

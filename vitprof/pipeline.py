@@ -2,8 +2,8 @@
 
     names ─ Workshop ─► specs ─► artifacts ─ measure_group ─► samples ─ measured_row ─► results
 
-`measure` is what `vitprof latency` runs, `export` what `vitprof export` runs. Heavy libraries live in the Workshop's
-own process: a measurement whose artifacts are cached never starts it.
+`measure` is what `vitprof latency` runs, and `compare` for what its store lacks (`comparing`). Heavy libraries live in
+the Workshop's own process: a measurement whose artifacts are cached never starts it.
 """
 
 from __future__ import annotations
@@ -16,22 +16,18 @@ from pathlib import Path
 
 import psutil
 
-from vitprof.counting import counted
 from vitprof.devices import clock_lock, profiles, reach
-from vitprof.devices.transports import RunnerFailed, Transport
-from vitprof.errors import ExitCode, UsageError, VitprofError
-from vitprof.export import coreml_export, litert_export, trt_rtx_export
-from vitprof.export.copies import copy_artifact, make_folder
-from vitprof.export.coreml_parity import reference_parity
+from vitprof.devices.transports import Transport
+from vitprof.errors import ExitCode, VitprofError
 from vitprof.export.locks import InUse
-from vitprof.group import MAX_CELLS, Cell, Setting, Timeouts, measure_group, outputs_of
+from vitprof.group import MAX_CELLS, Cell, Setting, Timeouts, measure_group
 from vitprof.places import Places
-from vitprof.prepare import QDQ_FORMAT, built_from
+from vitprof.prepare import QDQ_FORMAT
 from vitprof.protocols import REFERENCE, Effort
-from vitprof.records import Artifact, Counted, Device, Exported, ModelSpec, Peaks, Precision, Protocol, Result, Source
+from vitprof.records import Artifact, Device, ModelSpec, Peaks, Precision, Protocol, Result
 from vitprof.reference import reference_plan, timed_as
 from vitprof.report.progress import NoProgress, Progress
-from vitprof.rows import blank_row, exit_code_of, failure_from_error, measured_row, parity_of, parity_of_engine
+from vitprof.rows import blank_row, exit_code_of, failure_from_error, measured_row
 from vitprof.runner.backends import BACKENDS
 from vitprof.runner.sensors import cores
 from vitprof.runner.wire import Option, Plan
@@ -51,11 +47,6 @@ _DEADLINE_SLACK_S = 900.0
 # The reference cell runs on the processor: between two blocks of a GPU it would let the GPU's clock fall, and says
 # nothing of its moods.
 _WITHOUT_REFERENCE = ("gpu", "mobile-gpu")
-# The backend that shows whether a file of a format computes the same thing.
-_FORMAT_BACKENDS = {"onnx": "ort", "pt2": "torch", "trt-rtx": "ort", "litert": "litert"}
-# What shows it of a format that no backend of this machine need run; it works in the preparing process.
-_FORMAT_REFERENCES = {coreml_export.FORMAT: reference_parity}
-_FORMATS = (*_FORMAT_BACKENDS, *_FORMAT_REFERENCES)
 
 
 @dataclass(frozen=True)
@@ -192,88 +183,6 @@ def _artifact_or_error(workshop: Workshop, spec: ModelSpec, format: str, in_use:
         return workshop.artifact(spec, format, in_use)
     except VitprofError as error:
         return error
-
-
-def count(
-    models: Sequence[str],
-    like: ModelSpec,
-    places: Places,
-    *,
-    progress: Progress,
-    trust: bool = False,
-    with_others: bool = False,
-) -> Iterator[Counted]:
-    """Every model's counted work as it is done; `with_others`: beside what other counters say of it."""
-    with InUse(places.cache_root) as in_use, Workshop(places.cache_root, progress, trust=trust) as workshop:
-        for spec in workshop.specs(models, like):
-            try:
-                path = None
-                if with_others and spec.source is not Source.ONNX:
-                    path = workshop.artifact(spec, "onnx", in_use).path
-                yield workshop.elsewhere("count", spec.name, counted, spec, trust, path, with_others)
-            except VitprofError as error:
-                yield Counted(spec, failure=failure_from_error(error), exit_code=error.exit_code)
-
-
-def export(
-    models: Sequence[str],
-    formats: Sequence[str],
-    folder: Path | None,
-    like: ModelSpec,
-    places: Places,
-    *,
-    progress: Progress,
-    trust: bool = False,
-) -> Iterator[Exported]:
-    """Every model in every format, checked against the original module, as it is done; copied to `folder` if any."""
-    unknown = [name for name in formats if name not in _FORMATS]
-    if unknown or not formats:
-        raise UsageError(
-            f"unknown format '{', '.join(unknown)}'; this version writes: {', '.join(_FORMATS)}",
-            remedy=f"use --to {_FORMATS[0]}",
-        )
-    if trt_rtx_export.FORMAT in formats:
-        trt_rtx_export.check_installed()
-    if coreml_export.FORMAT in formats:
-        coreml_export.check_installed()
-    if litert_export.FORMAT in formats:
-        litert_export.check_set_up(places.cache_root)
-    if folder is not None:
-        make_folder(folder)
-    # The runner stays in the cache as long as this goes on, each artifact as long as it is copied and checked.
-    with InUse(places.cache_root):
-        transport = reach.transport_to(profiles.device("local"), places.cache_root)
-        with Workshop(places.cache_root, progress, trust=trust) as workshop:
-            for spec in workshop.specs(models, like):
-                for name in formats:
-                    with InUse(places.cache_root) as in_use:
-                        one = _exported(spec, name, folder, workshop, transport, in_use=in_use)
-                    yield one
-
-
-def _exported(
-    spec: ModelSpec, format: str, folder: Path | None, workshop: Workshop, transport: Transport, *, in_use: InUse
-) -> Exported:
-    try:
-        artifact = workshop.artifact(spec, format, in_use)
-        path = copy_artifact(artifact, folder) if folder else None
-        if format in _FORMAT_REFERENCES:
-            parity = workshop.elsewhere("parity", spec.name, _FORMAT_REFERENCES[format], artifact)
-            return Exported(artifact.spec, format, path, artifact, parity)
-        # An engine runs on its GPU only: checked is what it was built from.
-        is_engine = format == trt_rtx_export.FORMAT
-        checked = workshop.artifact(*built_from(spec), in_use) if is_engine else artifact
-        with tempfile.TemporaryDirectory(prefix="vitprof-") as scratch:
-            plan = plan_of(checked, _FORMAT_BACKENDS[format], cores(), transport)
-            written = transport.scratch("outputs", Path(scratch))
-            outputs = outputs_of(plan, written, transport) if checked.expected else None
-            file = transport.fetch(written, Path(scratch)) if outputs else None
-            parity = parity_of(checked, outputs, file)
-        return Exported(artifact.spec, format, path, artifact, parity_of_engine(parity) if is_engine else parity)
-    except VitprofError as error:
-        return Exported(spec, format, failure=failure_from_error(error), exit_code=error.exit_code)
-    except RunnerFailed as failed:
-        return Exported(spec, format, failure=failed.failure, exit_code=ExitCode.FAILED)
 
 
 def _measured(jobs: Sequence[_Job], setting: Setting, places: Places, troubles: list[VitprofError]) -> list[Result]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from vitprof.comparisons import Point
 from vitprof.counts import Kind, KindSum
-from vitprof.records import Interval, ParityVerdict
+from vitprof.records import Interval, ParityVerdict, typed_name
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ def point_from_row(row: Mapping[str, Any], run: str | None = None) -> Point | Le
     """The point of one row; `LeftOut` for one that failed, that gives other outputs, or that has no time."""
     reason = _why_left_out(row)
     if reason is not None:
-        return LeftOut(row["model"], row["backend"], row["device"], reason)
+        return LeftOut(typed_name(row["model"], row["source"]), row["backend"], row["device"], reason)
     cost: Mapping[str, Any] = row["cost"] or {}
     relative: Mapping[str, Any] = row["relative"] or {}
     activations = cost.get("activations")
     height_and_width = row["size"]
     return Point(
-        model=row["model"],
+        model=typed_name(row["model"], row["source"]),
         size=(height_and_width[0], height_and_width[1]) if height_and_width else None,
         batch=row["batch"],
         precision=row["precision"],

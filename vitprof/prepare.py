@@ -18,8 +18,7 @@ import contextlib
 import dataclasses
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,10 +28,10 @@ from vitprof.export import cache, coreml_export, derive, litert_export, locks, t
 from vitprof.export.inputs import input_count, seeded_inputs, write_tensors
 from vitprof.export.onnx_export import BATCH_NAME, INPUT_NAME
 from vitprof.export.onnx_file import external_files, read_onnx
-from vitprof.export.weights import Weight, folded_weights, reached_weights, text_from_folded
 from vitprof.models.dependencies import content_sha256, remember_source_files, source_files
 from vitprof.places import places
-from vitprof.records import ANY_BATCH, Artifact, Doubt, ModelSpec, Precision, ProgramFacts, Source
+from vitprof.records import ANY_BATCH, Artifact, ModelSpec, Precision, Source
+from vitprof.writers import WRITERS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -204,7 +203,7 @@ def _from_module(spec: ModelSpec, format: str, cache_root: Path, trust: bool, no
     cost = count(loaded.module, loaded.input_shape)
     with cache.staging(cache_root) as folder:
         (folder / MODEL_FOLDER).mkdir()
-        written = _WRITERS[format](spec, loaded, folder / MODEL_FOLDER)
+        written = WRITERS[format](spec, loaded, folder / MODEL_FOLDER)
         if is_for_any_batch:
             derive.check_any_batch(written.path, inputs, expected)
         write_tensors(folder / INPUTS_FILE, [images.astype(written.input_dtype) for images in inputs])
@@ -245,115 +244,6 @@ def _from_module(spec: ModelSpec, format: str, cache_root: Path, trust: bool, no
         return cache.publish(cache_root, cache.artifact_key(spec, format, loaded.content_sha256), folder, artifact)
 
 
-@dataclass(frozen=True)
-class _Written:
-    """What a writer left in its folder."""
-
-    path: Path
-    exporter: str
-    opset: int | None = None
-    input_dtype: str = "float32"
-    fixups: tuple[str, ...] = ()
-    folded: tuple[str, ...] = ()
-    # What the second counter reads in the file; None where none can.
-    counted: Cost | None = None
-    program: ProgramFacts | None = None
-    lint: tuple[Doubt, ...] = ()
-
-
-def _write_onnx(spec: ModelSpec, loaded: Loaded, folder: Path) -> _Written:
-    from vitprof.export.onnx_export import export_onnx
-
-    path = folder / "model.onnx"
-    is_for_any_batch = spec.batch == ANY_BATCH
-    export = export_onnx(loaded.module, loaded.input_shape, path, spec.exporter, any_batch=is_for_any_batch)
-    folded = _folded(loaded, path)
-    told = (text_from_folded(folded),) if folded else ()
-    return _Written(
-        path,
-        export.exporter,
-        export.opset,
-        fixups=(*export.fixups, *told),
-        folded=tuple(map(str, folded)),
-        counted=_counted_onnx(path, loaded.input_shape),
-    )
-
-
-def _write_litert(spec: ModelSpec, loaded: Loaded, folder: Path) -> _Written:
-    path = folder / "model.tflite"
-    export = litert_export.export_litert(loaded.module, loaded.input_shape, path, places().cache_root)
-    return _Written(path, export.exporter, fixups=export.fixups)
-
-
-def _write_pt2(spec: ModelSpec, loaded: Loaded, folder: Path) -> _Written:
-    import torch
-
-    from vitprof.export.pt2_export import EXPORTER, export_pt2
-
-    path = folder / "model.pt2"
-    if spec.precision is Precision.FP16:
-        export_pt2(loaded.module.half(), torch.zeros(loaded.input_shape).half(), path)
-        return _Written(path, EXPORTER, input_dtype="float16")
-    export_pt2(loaded.module, torch.zeros(loaded.input_shape), path)
-    return _Written(path, EXPORTER)
-
-
-def _write_module(spec: ModelSpec, loaded: Loaded, folder: Path) -> _Written:
-    """What eager torch runs: the module itself by its recipe, TorchScript as such, anything else as a program."""
-    import torch
-
-    from vitprof.export.module_export import write_module, write_script
-
-    if loaded.recipe is not None:
-        is_half = spec.precision is Precision.FP16
-        path = write_module(loaded.module, loaded.recipe, folder, is_half=is_half)
-        return _Written(path, f"{loaded.recipe['library']}: the module itself", input_dtype=_FLOATS[is_half])
-    if isinstance(loaded.module, torch.jit.ScriptModule) and spec.precision is Precision.FP32:
-        return _Written(write_script(loaded.module, folder), "torch.jit")
-    return _write_pt2(spec, loaded, folder)
-
-
-def _write_coreml(spec: ModelSpec, loaded: Loaded, folder: Path) -> _Written:
-    from vitprof.cost.mil_count import count_mil
-    from vitprof.export.coreml_lint import lint
-    from vitprof.export.coreml_program import facts_of, read_program
-
-    path = folder / f"model{coreml_export.SUFFIX}"
-    is_half = spec.precision is Precision.FP16
-    export = coreml_export.export_coreml(loaded.module, loaded.input_shape, path, is_half=is_half)
-    parameters = [name for name, _ in loaded.module.named_parameters()]
-    program = read_program(path, export.modules, parameters)
-    counted = count_mil(program)
-    return _Written(
-        path,
-        export.exporter,
-        input_dtype=export.input_dtype,
-        fixups=export.fixups,
-        counted=counted,
-        program=facts_of(program, counted.params, counted.macs),
-        lint=lint(program),
-    )
-
-
-_FLOATS = ("float32", "float16")
-# A format is one line here and one file in `export`.
-_WRITERS: dict[str, Callable[[ModelSpec, Loaded, Path], _Written]] = {
-    "onnx": _write_onnx,
-    "pt2": _write_pt2,
-    "module": _write_module,
-    coreml_export.FORMAT: _write_coreml,
-    litert_export.FORMAT: _write_litert,
-}
-
-
-def _counted_onnx(path: Path, input_shape: tuple[int, int, int, int]) -> Cost | None:
-    from vitprof.cost.onnx_count import count_onnx
-
-    with contextlib.suppress(VitprofError):
-        return count_onnx(path, input_shape)
-    return None
-
-
 def _count_doubt(cost: Cost, counted: Cost | None) -> str | None:
     """Why the file's count is another than the module's; None where both agree or one of them has none."""
     from vitprof.cost.agreement import agreement, text_from_agreement
@@ -391,13 +281,6 @@ def _expected(spec: ModelSpec, loaded: Loaded, inputs: list[Array]) -> list[list
             f"{spec.name} answers with no tensor", remedy="give a model that returns tensors", stage="model"
         )
     return [[tensor.numpy() for tensor in answer] for answer in answers]
-
-
-def _folded(loaded: Loaded, path: Path) -> tuple[Weight, ...]:
-    import torch
-
-    reached = reached_weights(loaded.module, torch.zeros(loaded.input_shape))
-    return folded_weights(reached, path)
 
 
 def _from_file(spec: ModelSpec, cache_root: Path) -> Artifact:

@@ -31,6 +31,11 @@ class Source(StrEnum):
     PT = "pt"
 
 
+def typed_name(name: str, source: str | None) -> str:
+    """What one types to name a model: timm's names and files stand for themselves."""
+    return f"{source}:{name}" if source == Source.TORCHVISION else name
+
+
 class Precision(StrEnum):
     FP32 = "fp32"
     FP16 = "fp16"

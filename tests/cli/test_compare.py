@@ -19,6 +19,7 @@ from vitprof.report.document import dicts_from_results
 
 TINY = str(reference_model("cpu-ref-1"))
 # Times of eight models on two accelerators, and what was counted: the two disagree with each other and with the MACs.
+SOURCES = (("timm", 10), ("torchvision", 20))
 MODELS = ("net_a", "net_b", "mob_c", "mob_d", "vit_e", "vit_f", "eff_g", "eff_h")
 MACS_M = (100, 200, 300, 400, 500, 600, 700, 800)
 COREML_MS = (1, 2, 3, 4, 5, 6, 7, 8)
@@ -128,6 +129,19 @@ def test_two_runs_of_one_backend_are_compared(tmp_path: Path) -> None:
     judged = sorted((pair["model"], pair["ratio"], pair["verdict"]) for pair in found["pairs"])
     assert judged == [("net_a", 1.2, "slower"), ("net_b", 1.2, "slower")]
     assert {(pair["baseline"], pair["candidate"]) for pair in found["pairs"]} == {tuple(ids)}
+
+
+def test_a_name_of_torchvision_is_not_that_of_timm(tmp_path: Path) -> None:
+    rows = [{**row("resnet50", "local", "ort", ms, 10**8, FEW_BYTES), "source": source} for source, ms in SOURCES]
+    assert vitprof(tmp_path, "results", "import", document(tmp_path / "both.json", rows)).returncode == 0
+
+    def models(*words: str) -> list[int]:
+        done = vitprof(tmp_path, "compare", *words, "--stored", "--json", "-")
+        return [group["models"] for group in json.loads(done.stdout)["groups"]]
+
+    assert models() == [2]
+    assert models("torchvision:resnet50") == models("timm:resnet50") == models("resnet50") == [1]
+    assert models("*resnet50") == [2]
 
 
 def test_limits_and_match_choose_what_counts(accelerators: Path) -> None:

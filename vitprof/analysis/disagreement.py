@@ -15,7 +15,7 @@ from vitprof.analysis.families import family_of
 from vitprof.analysis.intervals import Array
 from vitprof.analysis.ranks import kendall_correlation, log_r2, spearman, spearman_correlation
 from vitprof.analysis.reasons import reason
-from vitprof.comparisons import Disagreement, Inversion, Limits, Point
+from vitprof.comparisons import Disagreement, Inversion, Limits, Point, comparable_times
 
 # The counts that may predict time, by their names in a `Disagreement`.
 COUNTS: dict[str, Callable[[Point], float | None]] = {
@@ -60,7 +60,7 @@ def disagreement(group: Group, limits: Limits = _LIMITS, all_pairs: bool = False
 
     A count is correlated over the models for which it is known; inversions are sought among those with known MACs.
     """
-    times = _times(group.points)
+    times = np.array(comparable_times(group.points))
     by_count = {name: _known(group.points, times, count) for name, count in COUNTS.items()}
     with_macs = [index for index, point in enumerate(group.points) if point.macs]
     points = [group.points[index] for index in with_macs]
@@ -86,19 +86,6 @@ def _groups(points: Iterable[Point], batch_of: Callable[[Point], int | None]) ->
     for point in points:
         found.setdefault((point.device, point.backend, point.precision, batch_of(point)), []).append(point)
     return tuple(Group(*key, points=tuple(members)) for key, members in found.items())
-
-
-def _times(points: Sequence[Point]) -> Array:
-    """Times that may be compared: of one image, as multiples of the reference where all points have the same one.
-
-    The ratio is free of the machine's moods (docs/protocol.md); a group of which one point lacks it has only
-    nanoseconds in common.
-    """
-    ratios = [point.ratio.value / point.batch for point in points if point.ratio]
-    yardsticks = {(point.reference, point.protocol_hash) for point in points}
-    if len(ratios) == len(points) and len(yardsticks) == 1:
-        return np.array(ratios)
-    return np.array([point.image_ns for point in points])
 
 
 def _known(points: Sequence[Point], times: Array, count: Callable[[Point], float | None]) -> tuple[Array, Array]:

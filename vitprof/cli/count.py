@@ -34,7 +34,7 @@ def count(
     ] = None,
 ) -> int:
     """Count parameters, MACs, bytes and operators of one image; nothing is measured, no weights are allocated."""
-    from vitprof import pipeline
+    from vitprof import counting
     from vitprof.errors import worst
     from vitprof.places import places
     from vitprof.report.progress import progress_for
@@ -43,7 +43,7 @@ def count(
     like = options.model_like(size=size, no_reparam=no_reparam)
     progress = progress_for(sys.stderr)
     try:
-        counts = tuple(pipeline.count(models, like, places(), progress=progress, trust=trust, with_others=cross_check))
+        counts = tuple(counting.count(models, like, places(), progress=progress, trust=trust, with_others=cross_check))
     finally:
         progress.close()
     _show(counts, by, json, csv, md)

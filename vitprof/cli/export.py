@@ -41,7 +41,7 @@ def export(
     ] = None,
 ) -> int:
     """Export models and check that each artifact still computes the same thing."""
-    from vitprof import pipeline
+    from vitprof import exporting
     from vitprof.errors import ExitCode, UsageError, worst
     from vitprof.places import places
     from vitprof.report.progress import progress_for
@@ -66,7 +66,7 @@ def export(
     exports: list[Exported] = []
     codes: set[ExitCode] = set()
     try:
-        for one in pipeline.export(models, formats, folder, like, places(), progress=progress, trust=trust):
+        for one in exporting.export(models, formats, folder, like, places(), progress=progress, trust=trust):
             exports.append(one)
             codes |= {one.exit_code, parity_exit_code(one.parity)}
     except KeyboardInterrupt:

@@ -11,7 +11,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vitprof.comparisons import Correlation, Disagreement, Inversion, Limits, PairVerdict, Point
+from vitprof.comparisons import (
+    Correlation,
+    Disagreement,
+    Inversion,
+    Limits,
+    PairVerdict,
+    Point,
+    comparable_times,
+    is_relative,
+)
 from vitprof.records import Interval
 from vitprof.report.columns import Column, counts_column, times_column
 from vitprof.report.sections import Section
@@ -107,18 +116,12 @@ def worst_inversions(group: Disagreement, most: int | None) -> list[Inversion]:
     return sorted([*worst.values(), *others][:most], key=lambda one: -one.severity)
 
 
-def is_relative(group: Disagreement) -> bool:
-    """Whether the group is ranked by its ratios to the reference: where every model has one to the same reference."""
-    yardsticks = {(point.reference, point.protocol_hash) for point in group.points}
-    return len(yardsticks) == 1 and all(point.ratio is not None for point in group.points)
-
-
 def placements(group: Disagreement) -> tuple[Placed, ...]:
     """The models in the order of the group."""
     known = [point for point in group.points if point.macs]
     by_macs = iter(_ranks([point.macs or 0 for point in known]))
-    relative = is_relative(group)
-    by_time = iter(_ranks([one.ratio.value / one.batch if relative and one.ratio else one.image_ns for one in known]))
+    times = dict(zip(map(id, group.points), comparable_times(group.points), strict=True))
+    by_time = iter(_ranks([times[id(point)] for point in known]))
     return tuple(Placed(point, next(by_macs), next(by_time)) if point.macs else Placed(point) for point in group.points)
 
 
@@ -159,7 +162,7 @@ def _predictions(group: Disagreement) -> Section:
         Column("Kendall", tuple(map(_value, kendall))),
         Column("95% interval", tuple(map(_interval, kendall))),
     )
-    ratio = f" (as a multiple of {group.points[0].reference}'s)" if is_relative(group) else ""
+    ratio = f" (as a multiple of {group.points[0].reference}'s)" if is_relative(group.points) else ""
     time = f"Rank correlation of the {time_name(group)}{ratio} with each count."
     facts = (time, _best(group)) if counts else ("No rank correlation: too few models with known counts.",)
     r2 = group.log_macs_r2

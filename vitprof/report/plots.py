@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vitprof.comparisons import Correlation, Disagreement, Point
+from vitprof.comparisons import Correlation, Disagreement, Point, is_relative
 from vitprof.errors import VitprofError
-from vitprof.report.comparison import Placed, counted, group_title, is_relative, placements, time_name, worst_inversions
+from vitprof.report.comparison import Placed, counted, group_title, placements, time_name, worst_inversions
 from vitprof.report.plot_axes import log_counts, log_times
 from vitprof.report.plot_labels import Label, place_labels, spread
 from vitprof.report.plot_style import (
@@ -230,7 +230,7 @@ def _said(group: Disagreement) -> list[str]:
         *([f"R² of the line {group.log_macs_r2:.3f}"] if group.log_macs_r2 is not None else []),
         f"{counted(group.inversions_total, 'inversion')} in {counted(group.pairs, 'pair')}",
         *([f"{linked} of the worst linked"] if linked < group.inversions_total else []),
-        *(["ranked by the ratio to the reference"] if is_relative(group) else []),
+        *(["ranked by the ratio to the reference"] if is_relative(group.points) else []),
         *([f"{counted(unknown, 'model')} without MACs not shown"] if unknown else []),
     ]
 

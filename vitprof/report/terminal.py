@@ -15,7 +15,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from vitprof.records import Calibration, Device, Exported, Grade, ProgramFacts, Result, Source
+from vitprof.records import Calibration, Device, Exported, Grade, ProgramFacts, Result, typed_name
 from vitprof.report.block import Line, lines_of
 from vitprof.report.cell import is_broken
 from vitprof.report.columns import GAP, Column, aligned, drawn_width, fitting, padded, total
@@ -165,7 +165,7 @@ def _cached_cells(row: CachedRow) -> tuple[str, ...]:
     marks = ("in use" if row.in_use else "", "damaged" if row.damaged else "")
     batch = NOT_KNOWN if row.damaged else str(row.batch or "any")
     return (
-        NOT_KNOWN if row.model is None else plain(_spoken_name(row.model, row.source)),
+        NOT_KNOWN if row.model is None else plain(typed_name(row.model, row.source)),
         row.format or NOT_KNOWN,
         row.precision or NOT_KNOWN,
         batch,
@@ -175,11 +175,6 @@ def _cached_cells(row: CachedRow) -> tuple[str, ...]:
         datetime.fromisoformat(row.last_used_at).astimezone().strftime("%Y-%m-%d %H:%M"),
         ", ".join(mark for mark in marks if mark),
     )
-
-
-def _spoken_name(model: str, source: str | None) -> str:
-    """What one types to name it."""
-    return f"{source}:{model}" if source == Source.TORCHVISION else model
 
 
 def show_columns(heads: Sequence[str], rows: Sequence[Sequence[str]], console: Console) -> None:

@@ -26,6 +26,7 @@ from vitprof.comparisons import Point, ProfiledModel
 from vitprof.counts import Kind
 from vitprof.errors import UnreachableError, UsageError, VitprofError
 from vitprof.places import check_store
+from vitprof.records import typed_name
 from vitprof.store.runs import Origin, StoredRun, utc_text
 from vitprof.store.schema import CELL, META, METADATA, PROFILES, RESULTS, RUNS, VERSION, VERSION_KEY
 
@@ -122,7 +123,12 @@ class Store:
         """Keeps where the time of a model goes, by kind of operator."""
         _, _, height, width = profiled.input_shape
         values = {
-            **{"model": profiled.spec.name, "height": height, "width": width, "batch": profiled.spec.batch},
+            **{
+                "model": typed_name(profiled.spec.name, profiled.spec.source),
+                "height": height,
+                "width": width,
+                "batch": profiled.spec.batch,
+            },
             **{"precision": profiled.spec.precision.value, "device": profiled.device, "backend": profiled.backend},
             **{"threads": profiled.threads, "started_at": datetime.now(UTC).isoformat(timespec="seconds")},
             "time_shares": _text({kind.value: share for kind, share in profiled.profile.time_shares.items()}),
