@@ -59,14 +59,16 @@ def export(
     if folder is not None:
         make_folder(folder)
     # The runner stays in the cache as long as this goes on, each artifact as long as it is copied and checked.
-    with InUse(places.cache_root):
-        transport = reach.transport_to(profiles.device("local"), places.cache_root)
-        with Workshop(places.cache_root, progress, trust=trust) as workshop:
-            for spec in workshop.specs(models, like):
-                for name in formats:
-                    with InUse(places.cache_root) as in_use:
-                        one = _exported(spec, name, folder, workshop, transport, in_use=in_use)
-                    yield one
+    with (
+        InUse(places.cache_root),
+        reach.connected(profiles.device("local"), places.cache_root) as transport,
+        Workshop(places.cache_root, progress, trust=trust) as workshop,
+    ):
+        for spec in workshop.specs(models, like):
+            for name in formats:
+                with InUse(places.cache_root) as in_use:
+                    one = _exported(spec, name, folder, workshop, transport, in_use=in_use)
+                yield one
 
 
 def _exported(

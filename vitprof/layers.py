@@ -59,8 +59,7 @@ def profile_layers(request: LayersRequest, places: Places, progress: Progress | 
     backend = _backend(request.backend, device)
     reach.check_installed(backend, device)
     threads = request.threads or device.threads or cores()
-    with InUse(places.cache_root) as in_use:
-        transport = reach.transport_to(device, places.cache_root)
+    with InUse(places.cache_root) as in_use, reach.connected(device, places.cache_root) as transport:
         with Workshop(places.cache_root, progress, trust=request.trust) as workshop:
             spec = one_model(workshop.specs((request.model,), request.like), request.model)
             artifact = workshop.artifact(spec, format_of(backend, spec.precision), in_use)

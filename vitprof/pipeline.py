@@ -108,8 +108,11 @@ def measure(request: Request, places: Places, progress: Progress | None = None) 
         reach.check_installed(backend, device)
     store, stored_run = places.ready_store(), new_run("latency")
     troubles: list[VitprofError] = []
-    with InUse(places.cache_root) as in_use, clock_lock.held(device, request.lock_clocks_mhz):
-        transport = reach.transport_to(device, places.cache_root)
+    with (
+        InUse(places.cache_root) as in_use,
+        clock_lock.held(device, request.lock_clocks_mhz),
+        reach.connected(device, places.cache_root) as transport,
+    ):
         jobs, rows, codes = _prepared(request, device, backends, places, in_use=in_use, progress=progress)
         _keep(list(rows.values()), store, stored_run, troubles)
         if jobs:

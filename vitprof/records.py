@@ -258,6 +258,19 @@ class Roofline:
 
 
 @dataclass(frozen=True)
+class Readiness:
+    """How a device must stand before it is measured on; None: no matter."""
+
+    # Of the system, over the last minute.
+    max_load: float | None = None
+    max_temperature_c: float | None = None
+    min_battery_share: float | None = None
+    on_mains: bool = False
+    # How long it is waited for that, and for others who use the device.
+    wait_s: float = 600.0
+
+
+@dataclass(frozen=True)
 class Device:
     """Where a model runs. `host` is where a transport finds it; `None` means this machine."""
 
@@ -267,6 +280,13 @@ class Device:
     transport: str
     backends: tuple[str, ...]
     host: str | None = None
+    # Its interpreter; None: that of the environment which `devices setup` makes there.
+    python: str | None = None
+    # What `devices setup` installs there, as pip takes it; none: what the backends need.
+    requirements: tuple[str, ...] = ()
+    # Those that runners are pinned to, as `4-7` or `0,2`: the big ones of a phone's processor.
+    cores: str | None = None
+    ready: Readiness = field(default_factory=Readiness)
     # Substring of the accelerator's own name, by which a local one is recognised.
     match: str | None = None
     threads: int | None = None

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from vitprof.analysis.comparison import paired_ratio
-from vitprof.devices import profiles, reach
+from vitprof.devices.transports.local import LocalTransport
 from vitprof.export.locks import InUse
 from vitprof.group import Cell, Setting, measure_group
 from vitprof.places import places
@@ -32,7 +32,7 @@ def prepared(name: str, format: str = "onnx", like: ModelSpec = _DEFAULTS) -> Ar
 
 def ratio_of(baseline: Artifact, candidate: Artifact, backend: str, effort: Effort = Effort.QUICK) -> Interval | None:
     """Time of `candidate` ÷ time of `baseline` on one thread, round by round in one group."""
-    transport = reach.transport_to(profiles.device("local"), places().cache_root)
+    transport = LocalTransport(places().cache_root)
     rules = protocol(effort)
     reference = timed_as(reference_plan(transport, places().cache_root, rules.reference), rules, _DEADLINE_S)
     cells = [

@@ -33,7 +33,9 @@ def gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gpus]:
 def test_a_device_whose_gpu_is_here_is_measured_here(gpus: Gpus, here: Places) -> None:
     gpus("NVIDIA RTX A1000", "NVIDIA A100-SXM4-80GB")
     a100 = profiles.device("a100")
-    assert reach.is_reachable(a100) and isinstance(reach.transport_to(a100, here.cache_root), LocalTransport)
+    assert reach.is_reachable(a100)
+    with reach.connected(a100, here.cache_root) as transport:
+        assert isinstance(transport, LocalTransport)
     assert reach.options_of(a100, "torch") == {"device": "cuda:1"}
     assert reach.options_of(profiles.device("local"), "torch") == {}
 

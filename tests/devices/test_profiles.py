@@ -79,9 +79,9 @@ def test_a_backend_that_the_device_lacks_is_refused() -> None:
 
 
 def test_the_local_transport_is_behind_the_seam(here: Places) -> None:
-    transport = reach.transport_to(profiles.device("local"), here.cache_root)
-    assert isinstance(transport, LocalTransport)
-    assert transport.place("/x/y") == "/x/y"
+    with reach.connected(profiles.device("local"), here.cache_root) as transport:
+        assert isinstance(transport, LocalTransport)
+        assert transport.place("/x/y") == "/x/y"
 
 
 def test_without_a_driver_there_are_no_accelerators() -> None:

@@ -17,7 +17,7 @@ from platformdirs import user_config_path
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
 
 from vitprof.errors import UsageError
-from vitprof.records import Device, Peak
+from vitprof.records import Device, Peak, Readiness
 from vitprof.runner.backends import BACKENDS
 from vitprof.runner.sensors import cpu_model
 
@@ -36,6 +36,9 @@ class Kind(StrEnum):
 class TransportName(StrEnum):
     LOCAL = "local"
     SSH = "ssh"
+    ADB = "adb"
+    BROWSER = "browser"
+    EMULATED = "emulated"
 
 
 class _Checked(BaseModel):
@@ -47,6 +50,14 @@ class PeakEntry(_Checked):
     source: str = Field(min_length=1)
 
 
+class ReadyEntry(_Checked):
+    max_load: float | None = Field(default=None, gt=0)
+    max_temperature_c: float | None = Field(default=None, gt=0)
+    min_battery_share: float | None = Field(default=None, ge=0, le=1)
+    on_mains: StrictBool = False
+    wait_s: float = Field(default=600.0, ge=0)
+
+
 class Profile(_Checked):
     """What a profile may say; `devices/README.md` explains every key."""
 
@@ -56,7 +67,11 @@ class Profile(_Checked):
     chip: str | None = None
     backends: list[str]
     host: str | None = None
+    python: str | None = None
+    requirements: list[str] = []
     match: str | None = None
+    cores: str | None = None
+    ready: ReadyEntry = ReadyEntry()
     threads: int | None = Field(default=None, ge=1)
     peak_macs_per_s: dict[str, PeakEntry] = {}
     peak_bytes_per_s: PeakEntry | None = None
@@ -135,6 +150,10 @@ def read_profile(path: Path) -> Device:
         transport=profile.transport.value,
         backends=tuple(profile.backends),
         host=profile.host,
+        python=profile.python,
+        requirements=tuple(profile.requirements),
+        cores=profile.cores,
+        ready=Readiness(**profile.ready.model_dump()),
         match=profile.match,
         threads=profile.threads,
         peak_macs_per_s={name: Peak(one.value, one.source) for name, one in profile.peak_macs_per_s.items()},

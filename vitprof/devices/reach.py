@@ -1,37 +1,52 @@
 """From a device's name to a transport that measures there, or the one line that says what is missing.
 
-This is the seam that a new transport joins: one line in `_TRANSPORTS`.
+This is the seam that a new transport joins: one function and one line in `_TRANSPORTS`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
 from vitprof.devices import profiles
 from vitprof.devices.transports import Transport
-from vitprof.devices.transports.local import LocalTransport
 from vitprof.errors import UnreachableError, UsageError
 from vitprof.records import Device
 from vitprof.runner.backends import BACKENDS, litert_gpu
 from vitprof.runner.wire import Option
 
-_TRANSPORTS: Mapping[str, Callable[[Path], Transport]] = {"local": LocalTransport}
+
+def _local(device: Device, cache_root: Path) -> Transport:
+    from vitprof.devices.transports.local import LocalTransport
+
+    return LocalTransport(cache_root)
+
+
+_TRANSPORTS: Mapping[str, Callable[[Device, Path], Transport]] = {"local": _local}
 _NVIDIA_SMI_TIMEOUT_S = 10
 # Backends that run on the processor unless they are told another device.
 _ANYWHERE = ("torch", "compile", "ort")
 
 
-def transport_to(device: Device, cache_root: Path) -> Transport:
-    """A transport to `device`; `UnreachableError` where it is not here and nothing says where it is."""
+@contextlib.contextmanager
+def connected(device: Device, cache_root: Path) -> Iterator[Transport]:
+    """A transport to `device` for as long as this lasts.
+
+    `UnreachableError` where it is not here and nothing says where it is.
+    """
     check_reachable(device)
-    return _TRANSPORTS["local" if is_here(device) else device.transport](cache_root)
+    transport = _TRANSPORTS["local" if is_here(device) else device.transport](device, cache_root)
+    try:
+        yield transport
+    finally:
+        transport.close()
 
 
 def is_here(device: Device) -> bool:

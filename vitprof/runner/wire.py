@@ -5,7 +5,7 @@ goes on working), unknown types and text that is no message raise `WireError`.
 
 Host to runner: `Plan` first, then `BlockRequest` and `OutputsRequest` in any order, or one `ProfileRequest`, then
 `EndRequest`. Runner to host: `Ready` once, then one `Block`, `Outputs` or `Profile` a request, then `End`; a `Failure`
-at any time ends it.
+at any time ends it. Or `Hold` first, answered with `Facts`, and then any number of `FactsRequest`s.
 """
 
 from __future__ import annotations
@@ -51,6 +51,27 @@ class Plan:
     profile_path: Optional[str] = None
     # The process ends by itself this long after it has read the Plan, whatever it is doing.
     deadline_s: float = 3600.0
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Be the one that uses the device: the process keeps its lock until it ends, or `deadline_s` is over."""
+
+    # Who asks, as others are told that wait: `me@laptop, pid 123`.
+    who: str
+    deadline_s: float = 3600.0
+
+
+@dataclass(frozen=True)
+class FactsRequest:
+    """How does the device stand?"""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Load, temperature, power and the like at this moment, by the names of `sensors.environment`."""
+
+    environment: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -182,11 +203,15 @@ class Failure:
     detail: str = ""
 
 
-Message = Union[
-    Plan, BlockRequest, OutputsRequest, ProfileRequest, EndRequest, Ready, Block, Outputs, Profile, End, Failure
-]
+# What a process is told first, and what it is for.
+Task = Union[Plan, Hold]
+Request = Union[BlockRequest, OutputsRequest, ProfileRequest, FactsRequest, EndRequest]
+Message = Union[Task, Request, Ready, Block, Outputs, Profile, Facts, End, Failure]
 _TYPES: Mapping[str, Type[Any]] = {
     "plan": Plan,
+    "hold": Hold,
+    "ask": FactsRequest,
+    "facts": Facts,
     "block": BlockRequest,
     "outputs": OutputsRequest,
     "profile": ProfileRequest,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from vitprof.runner.wire import Failure, Message, Plan
+from vitprof.runner.wire import Failure, Message, Task
 
 
 class RunnerFailed(Exception):
@@ -34,10 +34,10 @@ class Link(Protocol):
 
 
 class Transport(Protocol):
-    """A way to a device."""
+    """A way to a device, open until `close`."""
 
     def place(self, path: str) -> str:
-        """The device's own path of a file of the host, sent there first where it is missing."""
+        """The device's own path of a file or folder of the host, sent there first where it is missing."""
 
     def scratch(self, name: str, folder: Path) -> str:
         """The device's own path for a file that the runner will write; `folder` is the host's place for such files."""
@@ -45,5 +45,8 @@ class Transport(Protocol):
     def fetch(self, path: str, folder: Path) -> Path:
         """A file that the runner wrote at `path` of the device, brought into `folder` where it is not there yet."""
 
-    def start(self, plan: Plan) -> Link:
-        """A fresh process that has been given `plan`; its `Ready` is still to be received."""
+    def start(self, task: Task) -> Link:
+        """A fresh process that has been given `task`; its `Ready` or `Facts` is still to be received."""
+
+    def close(self) -> None:
+        """Ends what was kept open for speed; links that still run end with it."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from vitprof.devices.transports import RunnerFailed
 from vitprof.runner.backends import fake
 from vitprof.runner.serve import Server
-from vitprof.runner.wire import Block, EndRequest, Failure, Message, Plan
+from vitprof.runner.wire import Block, EndRequest, Facts, Failure, Hold, Message, Plan, Task
 
 # About the length of the calls that recorded noise is made of.
 _SLICE_NS = 4_000_000
@@ -61,8 +61,24 @@ class FakeTransport:
     def fetch(self, path: str, folder: Path) -> Path:
         return Path(path)
 
-    def start(self, plan: Plan) -> FakeLink:
-        return FakeLink(plan, self._clock)
+    def start(self, task: Task) -> FakeLink | HeldLink:
+        return HeldLink() if isinstance(task, Hold) else FakeLink(task, self._clock)
+
+    def close(self) -> None:
+        pass
+
+
+class HeldLink:
+    """Nobody else is there, and nothing is to be waited for."""
+
+    def send(self, message: Message) -> None:
+        pass
+
+    def receive(self, timeout_s: float) -> Message:
+        return Facts()
+
+    def close(self) -> None:
+        pass
 
 
 class FakeLink:

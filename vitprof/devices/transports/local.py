@@ -19,7 +19,7 @@ from typing import IO
 from vitprof.devices.runner_zip import runner_zip
 from vitprof.devices.transports import RunnerFailed
 from vitprof.runner.lease import EXIT_DEADLINE, EXIT_LEASE_ENDED
-from vitprof.runner.wire import Failure, Message, Plan, WireError, line_from_message, message_from_line
+from vitprof.runner.wire import Failure, Message, Task, WireError, line_from_message, message_from_line
 
 # How long a process may take to notice that its lease has ended; it calls os._exit at once.
 _GRACE_S = 2.0
@@ -42,14 +42,17 @@ class LocalTransport:
     def fetch(self, path: str, folder: Path) -> Path:
         return Path(path)
 
-    def start(self, plan: Plan) -> LocalLink:
-        return LocalLink([sys.executable, str(self._zip)], plan)
+    def start(self, task: Task) -> LocalLink:
+        return LocalLink([sys.executable, str(self._zip)], task)
+
+    def close(self) -> None:
+        pass
 
 
 class LocalLink:
     """A subprocess: requests on its standard input, messages on its standard output."""
 
-    def __init__(self, command: list[str], plan: Plan) -> None:
+    def __init__(self, command: list[str], task: Task) -> None:
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - read when the process has died
         self._process = subprocess.Popen(
             command,
@@ -63,7 +66,7 @@ class LocalLink:
         self._stage = "load"
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._stdout, selectors.EVENT_READ)
-        self.send(plan)
+        self.send(task)
 
     @property
     def pid(self) -> int:
