@@ -14,9 +14,11 @@ from vitprof.places import Places, places
 
 @pytest.fixture(scope="session", autouse=True)
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Sends cache, data and configuration of this process and its children to temporary folders."""
+    """Sends cache, data, configuration and the device's lock of this process and its children to temporary folders."""
     root = tmp_path_factory.mktemp("vitprof")
-    names = {f"VITPROF_{name}_DIR": str(root / name.lower()) for name in ("CACHE", "DATA", "CONFIG")}
+    names = {f"VITPROF_{name}_DIR": str(root / name.lower()) for name in ("CACHE", "DATA", "CONFIG", "LOCK")}
+    # Unlike the others, it must be there: it stands for /tmp.
+    Path(names["VITPROF_LOCK_DIR"]).mkdir()
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(names)
     yield

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from vitprof.analysis.summary import summarise
+from vitprof.devices import profiles
 from vitprof.devices.transports.fake import FakeTransport, VirtualClock, no_noise
 from vitprof.group import Cell, GroupSamples, Setting, measure_group
-from vitprof.protocols import Effort, protocol
+from vitprof.protocols import Effort, protocol, protocol_on
 from vitprof.records import Grade, Protocol, StopReason
+from vitprof.reference import timed_as
 from vitprof.report.progress import NoProgress
 from vitprof.runner.wire import Plan
 from vitprof.store.journal import Journal
@@ -34,7 +36,10 @@ def _measure(
     setting = Setting(
         FakeTransport(clock), rules or protocol(), journal, NoProgress(), clock=lambda: clock.now_ns / 1e9
     )
-    plans = [Cell(name, Plan("fake", options)) for name, options in cells.items()]  # type: ignore[arg-type]
+    plans = [
+        Cell(name, timed_as(Plan("fake", options), setting.protocol, 3600.0))  # type: ignore[arg-type]
+        for name, options in cells.items()
+    ]
     group = measure_group(plans, reference, setting)
     journal.close()
     return group, [json.loads(line) for line in journal.path.read_text().splitlines()]
@@ -67,6 +72,43 @@ def test_a_round_measures_every_cell_once_and_the_order_changes(tmp_path: Path) 
         assert sorted(order) == ["a", "b", "c"]
         orders.add(order)
     assert len(orders) > 1
+
+
+def test_on_a_gpu_the_cells_take_turns_forwards_and_backwards_in_long_blocks(tmp_path: Path) -> None:
+    rules = protocol_on(profiles.device("a100"), protocol())
+    cells: dict[str, dict[str, object]] = {name: {"call_ns": 5 * MS} for name in "abc"}
+    group, lines = _measure(tmp_path, cells, rules, reference=None)
+    rounds = [line for line in lines if line["kind"] == "round"]
+    for number in range(rules.sets):
+        of_set = [line for line in rounds if line["set"] == number]
+        indices = sorted({line["block"]["index"] for line in of_set})  # type: ignore[index]
+        orders = [tuple(line["cell"] for line in of_set if line["block"]["index"] == index) for index in indices]  # type: ignore[index]
+        assert len(orders) >= 4 and len(orders) % 2 == 0
+        assert sorted(orders[0]) == ["a", "b", "c"]  # type: ignore[type-var]
+        assert all(order == (orders[0], orders[0][::-1])[place % 2] for place, order in enumerate(orders))
+    for cell in group.cells:
+        assert len(cell.samples.sets) == 3 and cell.samples.stop_reason is StopReason.PRECISION
+        for one in cell.samples.sets:
+            counted = [round_ for round_ in one.rounds if not round_.is_warm_up]
+            assert one.is_warm and len(counted) >= rules.min_rounds_for_interval
+            for round_ in one.rounds:
+                assert sum(round_.block.set_aside_ns) >= 300 * MS and sum(round_.block.samples_ns) >= 1000 * MS
+
+
+def test_on_a_noisy_gpu_the_cap_still_leaves_rounds_to_count(tmp_path: Path) -> None:
+    rules = protocol_on(profiles.device("a100"), protocol())
+    noisy = _measure(
+        tmp_path,
+        {name: {"call_ns": 5 * MS} for name in "ab"},
+        rules,
+        # Another speed every other 1.7 s: long blocks do not average it out.
+        noise=lambda now_ns: 1.0 + 0.5 * (now_ns // (1700 * MS) % 2),
+        reference=None,
+    )
+    for cell in noisy[0].cells:
+        assert cell.samples.stop_reason is StopReason.CAP
+        for one in cell.samples.sets:
+            assert sum(not round_.is_warm_up for round_ in one.rounds) >= rules.min_rounds_per_set
 
 
 def test_standard_takes_five_sets_and_at_least_three_counted_rounds_each(tmp_path: Path) -> None:

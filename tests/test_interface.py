@@ -16,7 +16,7 @@ import pydantic
 import pytest
 
 from vitprof.devices.profiles import reference_model
-from vitprof.report import document, schema, schema_analysis, schema_static
+from vitprof.report import devices, document, schema, schema_analysis, schema_static
 
 PAGE = (Path(__file__).parent.parent / "docs" / "interface.md").read_text()
 COMMANDS = (
@@ -29,7 +29,11 @@ COMMANDS = (
     "models",
     "devices list",
     "devices show",
+    "devices check",
     "devices calibrate",
+    "devices setup",
+    "devices clean",
+    "devices serve",
     "cache list",
     "cache clear",
     "results list",
@@ -38,6 +42,7 @@ COMMANDS = (
     "doctor",
 )
 _LAYERS = tuple(name for name in schema_analysis.LayersDocument.model_fields if name != "schema_version")
+_CHECK = tuple(name for name in devices.CheckDocument.model_fields if name != "schema_version")
 _STATIC_LAYERS = tuple(name for name in schema_static.StaticLayersDocument.model_fields if name != "schema_version")
 # Said in the page in words, or typer's own.
 _GLOBAL = {"--help", "--version", "--debug", "--install-completion", "--show-completion"}
@@ -94,6 +99,7 @@ def _json_blocks() -> list[dict[str, object]]:
         (("results",), schema_analysis.CountDocument),
         (("artifacts",), document.ArtifactDocument),
         (("devices",), document.DeviceDocument),
+        (_CHECK, devices.CheckDocument),
         (_LAYERS, schema_analysis.LayersDocument),
         (_STATIC_LAYERS, schema_static.StaticLayersDocument),
         (("models",), schema.ModelDocument),

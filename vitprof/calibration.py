@@ -23,7 +23,7 @@ from vitprof import pipeline
 from vitprof.analysis.intervals import t_95
 from vitprof.analysis.steadiness import call_ns
 from vitprof.counts import Cost
-from vitprof.devices import profiles
+from vitprof.devices import profiles, reach
 from vitprof.errors import ExitCode, VitprofError
 from vitprof.places import Places
 from vitprof.records import (
@@ -76,6 +76,7 @@ def calibrate(
     A backend that cannot be measured is a calibration with its failure. `VitprofError` as from `pipeline.measure`.
     """
     device = profiles.device(device_name)
+    reach.check_times_count(device)
     results: list[Result] = []
     codes: set[ExitCode] = set()
     troubles: list[VitprofError] = []

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import numpy as np
 
@@ -26,7 +25,6 @@ from vitprof.devices.transports.local import LocalTransport
 from vitprof.errors import VitprofError
 from vitprof.places import Places
 from vitprof.protocols import REFERENCE
-from vitprof.records import Device
 from vitprof.reference import reference_plan
 from vitprof.runner import sensors
 from vitprof.runner.backends import BACKENDS, Backend
@@ -35,11 +33,6 @@ from vitprof.store import reference_times
 from vitprof.units import text_from_ns, text_from_share
 
 _PACKAGES = ("torch", "torchvision", "timm", "onnx", "onnxruntime", "numpy", "typer", "rich", "pydantic")
-# Instruction sets that move a model's speed by a factor, as /proc/cpuinfo spells them (x86, then Arm).
-_INSTRUCTION_SETS = (
-    "avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "amx_int8",
-    "asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve", "sve2",
-)  # fmt: skip
 _STEADY_S = 10.0
 _ANSWER_S = 60.0
 # The loop may add this much to a sample beyond what reading the clock costs.
@@ -72,8 +65,7 @@ def checkup(places: Places) -> Iterator[Check]:
         if entry.requires:
             yield _backend(name, entry)
     yield from (_environment(one, places) for one in environments.ENVIRONMENTS.values())
-    for device in profiles.devices():
-        yield _device(device)
+    yield from _devices()
     yield _guarded("clock and harness", lambda: _harness(places))
     yield _guarded("steadiness", lambda: _steadiness(places))
 
@@ -82,6 +74,10 @@ def _backend(name: str, entry: Backend) -> Check:
     if importlib.util.find_spec(entry.requires or "") is None:
         state = State.DOUBT if entry.is_extra else State.BROKEN
         return Check(f"backend {name}", state, "not installed", entry.install)
+    if not reach.can_run_here(name):
+        detail = f"installed, but it runs on macOS, not {platform.system()}"
+        remedy = "its models are made here all the same (vitprof export --to coreml) and run on a Mac (--device)"
+        return Check(f"backend {name}", State.DOUBT, detail, remedy)
     if entry.needs_nvidia and not reach.accelerators():
         remedy = "run it where nvidia-smi lists a GPU"
         return Check(f"backend {name}", State.DOUBT, "installed, and there is no NVIDIA GPU here", remedy)
@@ -104,7 +100,7 @@ def _environment(one: environments.Environment, places: Places) -> Check:
 
 def _processor() -> Iterator[Check]:
     facts = sensors.environment()
-    known = ", ".join(name for name in _INSTRUCTION_SETS if name in _cpu_flags()) or "n/a"
+    known = ", ".join(facts.get("cpu_features", ())) or "n/a"
     yield Check("processor", State.OK, f"{facts['cpu']}, {facts['cores']} cores; {known}")
     governor = facts.get("governor")
     yield Check(
@@ -118,20 +114,21 @@ def _processor() -> Iterator[Check]:
     yield Check("load", State.OK if is_idle else State.DOUBT, f"{load} over the last minute", "close other programs")
 
 
-def _cpu_flags() -> set[str]:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return set()
-    return {flag for line in lines if line.startswith(("flags", "Features")) for flag in line.split(":")[1].split()}
-
-
-def _device(device: Device) -> Check:
-    try:
-        reach.check_reachable(device)
-    except VitprofError as error:
-        return Check(f"device {device.name}", State.DOUBT, error.message, error.remedy)
-    return Check(f"device {device.name}", State.OK, device.chip)
+def _devices() -> Iterator[Check]:
+    """A line for each that can be tried, and one for all the others: most profiles are of what one does not have."""
+    absent = []
+    for device in profiles.devices():
+        try:
+            reach.check_reachable(device)
+        except VitprofError:
+            absent.append(device.name)
+        else:
+            yield Check(f"device {device.name}", State.OK, device.chip)
+    if absent:
+        remedy = (
+            f'most want host = "user@server" in a file of your own; what each wants: vitprof devices show {absent[0]}'
+        )
+        yield Check("other devices", State.DOUBT, f"out of reach: {', '.join(absent)}", remedy)
 
 
 def _guarded(name: str, check: Callable[[], Check]) -> Check:
@@ -150,7 +147,7 @@ def _harness(places: Places) -> Check:
         f"clock step {ready.clock_step_ns} ns, a reading costs {ready.clock_cost_ns} ns, "
         f"the loop adds {ready.loop_overhead_ns} ns to a sample"
     )
-    state = State.OK if ready.loop_overhead_ns < _OVERHEAD_LIMIT_NS else State.DOUBT
+    state = State.OK if (ready.loop_overhead_ns or 0) < _OVERHEAD_LIMIT_NS else State.DOUBT
     return Check("clock and harness", state, detail, "close other programs and run again")
 
 

@@ -21,17 +21,17 @@ from vitprof import prepare
 from vitprof.analysis.disagreement import disagreement, measured_groups, table_groups
 from vitprof.analysis.verdicts import pair_verdicts
 from vitprof.comparisons import Disagreement, Limits, PairVerdict, Point
-from vitprof.devices import profiles, reach
+from vitprof.devices import lease, profiles, reach
 from vitprof.errors import ExitCode, UsageError, VitprofError
 from vitprof.layers import LayersRequest, keep, profile_layers
-from vitprof.pipeline import Request, format_of, measure, protocol_on
+from vitprof.pipeline import Request, format_of, measure
 from vitprof.places import Places
 from vitprof.points import LeftOut, points_from_document
-from vitprof.records import Artifact, ModelSpec, typed_name
+from vitprof.protocols import protocol_on
+from vitprof.records import Artifact, Device, ModelSpec, Region, typed_name
 from vitprof.report.document import dicts_from_results
 from vitprof.report.progress import Progress
 from vitprof.runner.backends import BACKENDS
-from vitprof.runner.sensors import cores
 from vitprof.store.tables import Unusable, read_table
 from vitprof.workshop import Workshop
 
@@ -98,21 +98,27 @@ def compare_table(path: Path, map_path: Path | None, choice: Choice) -> Compared
     return Compared(groups, unusable=table.unusable)
 
 
-def compare_stored(sides: Sides, choice: Choice, places: Places, models: Sequence[str] = ()) -> Compared:
+def compare_stored(
+    sides: Sides, choice: Choice, places: Places, models: Sequence[str] = (), region: str = Region.CALL
+) -> Compared:
     """What the store holds of every side, over the models that all of them have; nothing is measured."""
-    points, left_out = _stored(sides, places, models)
+    points, left_out = _stored(sides, places, models, region)
     common = _in_all(matching(points, choice), sides)
     if not common:
-        raise _nothing_stored(sides, places, points)
+        raise _nothing_stored(sides, places, points, region)
     return _compared(common, sides, choice, left_out)
 
 
-def stored_points(sides: Sides, places: Places, models: Sequence[str] = ()) -> tuple[Point, ...]:
+def stored_points(
+    sides: Sides, places: Places, models: Sequence[str] = (), region: str = Region.CALL
+) -> tuple[Point, ...]:
     """The latest result of every cell that the store has of the sides, of models that match one of the globs."""
-    return _stored(sides, places, models)[0]
+    return _stored(sides, places, models, region)[0]
 
 
-def _stored(sides: Sides, places: Places, models: Sequence[str]) -> tuple[tuple[Point, ...], tuple[LeftOut, ...]]:
+def _stored(
+    sides: Sides, places: Places, models: Sequence[str], region: str
+) -> tuple[tuple[Point, ...], tuple[LeftOut, ...]]:
     from vitprof.store.results import open_store
 
     with open_store(places.ready_store()) as store:
@@ -122,7 +128,8 @@ def _stored(sides: Sides, places: Places, models: Sequence[str]) -> tuple[tuple[
             for glob in models or ("*",)
             # The store keeps names without the library that they are from.
             for row in store.rows(_bare(glob), backends=sides.backends, devices=sides.devices, run=run)
-            if _is_meant(glob, row.document)
+            # Two regions are two quantities. A published table does not say which is its own: a `call`, as most are.
+            if _is_meant(glob, row.document) and (row.document["region"] or Region.CALL) == region
         ]
         read = [points_from_document([row.document], row.run) for row in rows]
         points = store.with_time_shares([point for found, _ in read for point in found])
@@ -143,6 +150,9 @@ def compare_measured(request: Request, sides: Sides, choice: Choice, places: Pla
     rows: list[_Row] = []
     codes: set[ExitCode] = set()
     troubles: list[VitprofError] = []
+    # Before anything is measured on the first of them.
+    for device in sides.devices or (request.device,):
+        reach.check_times_count(profiles.device(device, request.device_file))
     for device in sides.devices or (request.device,):
         one = dataclasses.replace(request, device=device, backends=sides.backends or request.backends)
         present, missing = _present(one, places, progress)
@@ -207,7 +217,7 @@ def _present(
     from vitprof.store.results import open_store
 
     device = reach.device_for(profiles.device(request.device, request.device_file), request.backends)
-    threads = request.threads or device.threads or cores()
+    threads = request.threads or _threads(device, places)
     backends = request.backends or device.backends[:1]
     for backend in backends:
         # Before anything is exported for it.
@@ -236,6 +246,15 @@ def _present(
         if lacking:
             missing.setdefault(tuple(lacking), []).append(typed_name(spec.name, spec.source))
     return rows, {backends: tuple(names) for backends, names in missing.items()}
+
+
+def _threads(device: Device, places: Places) -> int:
+    """As `measure` takes them; a device elsewhere is asked for its cores, unless its profile says it all."""
+    known = lease.known_threads(device)
+    if known is not None:
+        return known
+    with reach.connected(device, places.cache_root) as transport:
+        return lease.threads_of(device, transport)
 
 
 def _cached(spec: ModelSpec, format: str, places: Places) -> Artifact | None:
@@ -309,9 +328,11 @@ def matching(points: Iterable[Point], choice: Choice) -> list[Point]:
     return [point for point in points if pattern.search(point.model)]
 
 
-def _nothing_stored(sides: Sides, places: Places, points: Sequence[Point]) -> UsageError:
+def _nothing_stored(sides: Sides, places: Places, points: Sequence[Point], region: str) -> UsageError:
     """What the store lacks of what was asked for, and how it gets there."""
-    asked = " and ".join(", ".join(names) for names in (sides.backends, sides.devices, sides.runs) if names)
+    of_region = () if region == Region.CALL else (f"region {region}",)
+    parts = (sides.backends, sides.devices, sides.runs, of_region)
+    asked = " and ".join(", ".join(names) for names in parts if names)
     held = sorted({f"{point.backend} on {point.device}" for point in stored_points(Sides(), places)})
     if not held:
         what = f"the store {places.store} holds no results"

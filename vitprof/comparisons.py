@@ -175,6 +175,8 @@ class LayerOp:
     work: TimedWork
     # The counted operators that it does the work of.
     members: tuple[str, ...]
+    # The unit that it runs on, where the runtime tells: cpu, gpu, ane.
+    placed: str | None = None
 
 
 @dataclass(frozen=True)
@@ -204,6 +206,8 @@ class LayerProfile:
     by_module: tuple[LayerSum, ...]
     # The worst first, in words.
     disagreements: tuple[str, ...]
+    # The whole was measured; how it is shared is the runtime's own estimate.
+    is_estimate: bool = False
 
     @property
     def time_shares(self) -> Mapping[Kind, float]:

@@ -4,7 +4,8 @@ Its own file, between the pipeline and the stages, because it needs both a devic
 analysis (to know when a cell is warm and when it has been measured enough). What it does to time:
 
     set     a fresh process for each cell and one for the reference; those that wait sleep in a read
-    round   every cell once, in shuffled order, one block each; a reference block before and after each block
+    round   every cell once, one block each; a reference block before and after each block. In shuffled order, or
+            (`Order.ABBA`) in one order a set that every other round goes backwards
     warm-up rounds until every cell is warm: rounds count for all cells or for none, so that cells can be paired
     stop    every cell's interval is met or asked amount measured, or the set's share of the time is over
 
@@ -20,10 +21,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from vitprof.analysis.steadiness import call_ns, is_warm, log_ratio
+from vitprof.analysis.steadiness import call_ns, is_possible, is_warm, log_ratio
 from vitprof.analysis.summary import ratio_interval
 from vitprof.devices.transports import Link, RunnerFailed, Transport
-from vitprof.records import Interval, Protocol, Round, Samples, SetSamples, StopReason
+from vitprof.records import Interval, Order, Protocol, Round, Samples, SetSamples, StopReason
 from vitprof.report.progress import Progress
 from vitprof.runner.wire import Block, BlockRequest, End, EndRequest, Failure, Outputs, OutputsRequest, Plan, Ready
 from vitprof.store.journal import Journal
@@ -33,6 +34,14 @@ MAX_CELLS = 8
 # Starting one process takes this much of a group's time; what torch and compilers take beyond it is given on top, or
 # hardly a round would be left to count. ONNX Runtime's cells start within it (0.2 to 0.5 s here).
 _START_S = 1.0
+# A block may take so many times as long as the first call did, where that is longer than its usual time-out.
+_BLOCK_PER_FIRST_CALL = 10
+# A clock that jumps more often in a row is not one.
+_MAX_CLOCK_JUMPS = 3
+_CLOCK_JUMPS = (
+    "the device's clock jumps: calls of no or negative time, or longer than vitprof waited for them",
+    "end what sets the clock there (a time service, a suspended machine), then run again",
+)
 # Of a set's time a cell may spend this share on its warm-up: the rest is needed for counted rounds.
 _WARM_UP_SHARE = 0.35
 
@@ -137,6 +146,11 @@ class _CellRun:
     def counted(self) -> list[Round]:
         return [round_ for round_ in self.rounds if not round_.is_warm_up]
 
+    def counted_calls(self) -> int:
+        """A sample may be the time of several."""
+        repeats = self.ready.calls_per_sample if self.ready else 1
+        return repeats * sum(len(round_.block.samples_ns) for round_ in self.counted())
+
 
 def measure_group(cells: Sequence[Cell], reference: Plan | None, setting: Setting) -> GroupSamples:
     """Samples of every cell. A cell that fails keeps what it gave, and the others go on."""
@@ -212,19 +226,23 @@ class _Group:
         deadline_s += extra_s
         before_ns = self._reference_block()
         is_warm_up, is_over = True, not alive
+        rounds = 0
         while not is_over:
-            for run in self._shuffled(alive):
+            for run in self._ordered(alive, rounds):
                 before_ns = self._measure_block(run, before_ns, is_warm_up)
             self._index += 1
+            rounds += 1
             alive = [run for run in alive if not run.failure]
             if is_warm_up:
                 is_over = not alive
                 is_warm_up = not self._is_warm_up_over(alive, warm_up_from_s, deadline_s)
-                if not is_warm_up and all(run.is_warm for run in alive):
+                if alive and not is_warm_up and all(run.is_warm for run in alive):
                     self._count_steady_rounds(alive, number)
             else:
                 # No short cut: every cell's own answer is what its result gives as the reason.
                 is_over = all([self._is_done(run, number, deadline_s) for run in alive])  # noqa: C419
+                # A turn forwards has its turn backwards.
+                is_over = is_over and (self._protocol.order == Order.SHUFFLED or rounds % 2 == 0)
             self._show()
         self._end_set(alive)
         return extra_s
@@ -268,7 +286,8 @@ class _Group:
         block = None
         with self._keeping_failure(run):
             assert run.link is not None  # noqa: S101 - started
-            block = _block(run.link, self._index, self._timeouts.block_s)
+            assert run.ready is not None  # noqa: S101 - started
+            block = self._block(run.link, run.ready)
         after_ns = self._reference_block()
         if block is not None:
             round_ = Round(block, before_ns, after_ns, is_warm_up)
@@ -282,13 +301,27 @@ class _Group:
         if self._reference is None or self._reference_ready is None:
             return None
         try:
-            block = _block(self._reference, self._index, self._timeouts.block_s)
+            block = self._block(self._reference, self._reference_ready)
         except RunnerFailed as failed:
             self._lose_reference(failed.failure)
             return None
         block_ns = call_ns(block.samples_ns, self._reference_ready.calls_per_sample)
         self._reference_blocks_ns.append(block_ns)
         return block_ns
+
+    def _block(self, link: Link, ready: Ready) -> Block:
+        """One block; asked for again where the device's clock jumped in it, which its sensors then say."""
+        # A slow device has its time: a block is a few calls, and the first one took longer than any of them should.
+        timeout_s = max(self._timeouts.block_s, _BLOCK_PER_FIRST_CALL * ready.first_call_ns / 1e9)
+        for jumps in range(_MAX_CLOCK_JUMPS + 1):
+            begun_s = self._clock()
+            link.send(BlockRequest(self._index))
+            block = link.receive(timeout_s)
+            assert isinstance(block, Block)  # noqa: S101 - the protocol of wire.py
+            if is_possible(block, self._clock() - begun_s):
+                return dataclasses.replace(block, sensors={**block.sensors, "clock_jumps": jumps}) if jumps else block
+            self._journal.write("clock jump", {"block": _fields(block)})
+        raise RunnerFailed(Failure("run", *_CLOCK_JUMPS))
 
     def _lose_reference(self, failure: Failure) -> None:
         self._journal.write("reference-failure", failure)
@@ -338,9 +371,7 @@ class _Group:
         counted = run.counted()
         if len(counted) < self._protocol.min_rounds_per_set:
             return False
-        reason = (
-            self._asked_amount(counted) if self._has_asked_amount else self._precision_or_cap(run, number, deadline_s)
-        )
+        reason = self._asked_amount(run) if self._has_asked_amount else self._precision_or_cap(run, number, deadline_s)
         run.stop_reason = reason or run.stop_reason
         return reason is not None
 
@@ -348,13 +379,13 @@ class _Group:
     def _has_asked_amount(self) -> bool:
         return self._protocol.measure_ns is not None or self._protocol.measure_calls is not None
 
-    def _asked_amount(self, counted: Sequence[Round]) -> StopReason | None:
+    def _asked_amount(self, run: _CellRun) -> StopReason | None:
         """`--measure`: this set's share of the asked time or calls has been counted."""
-        samples = [value for round_ in counted for value in round_.block.samples_ns]
+        samples = [value for round_ in run.counted() for value in round_.block.samples_ns]
         sets = self._protocol.sets
         if self._protocol.measure_ns is not None and sum(samples) * sets >= self._protocol.measure_ns:
             return StopReason.DURATION
-        if self._protocol.measure_calls is not None and len(samples) * sets >= self._protocol.measure_calls:
+        if self._protocol.measure_calls is not None and run.counted_calls() * sets >= self._protocol.measure_calls:
             return StopReason.CALLS
         return None
 
@@ -363,7 +394,7 @@ class _Group:
         is_last = number == self._protocol.sets - 1
         if self._clock() >= deadline_s:
             return StopReason.CAP
-        calls = sum(len(round_.block.samples_ns) for round_ in run.counted())
+        calls = run.counted_calls()
         has_enough = len(run.counted()) >= self._protocol.min_rounds_for_interval
         if calls * self._protocol.sets < self._protocol.min_calls or not has_enough:
             return None
@@ -376,28 +407,15 @@ class _Group:
         intervals = {run.cell.name: ratio_interval(run.sets()) for run in self._runs}
         self._progress.live({name: (one.value, one.low, one.high) for name, one in intervals.items() if one})
 
+    def _ordered(self, runs: Sequence[_CellRun], rounds: int) -> list[_CellRun]:
+        """The order of the round that comes after `rounds` others of the set."""
+        if self._protocol.order == Order.SHUFFLED:
+            return self._shuffled(runs)
+        # Shuffled once, when the set began.
+        return list(runs) if rounds % 2 == 0 else list(reversed(runs))
+
     def _shuffled(self, runs: Sequence[_CellRun]) -> list[_CellRun]:
         return self._random.sample(list(runs), len(runs))
-
-
-def outputs_of(plan: Plan, path: str, transport: Transport, timeouts: Timeouts = Timeouts()) -> Outputs:
-    """The outputs of a fresh process for every input, in the file at `path`; `RunnerFailed` where it breaks."""
-    link = transport.start(plan)
-    try:
-        link.receive(timeouts.load_s)
-        link.send(OutputsRequest(path))
-        outputs = link.receive(timeouts.load_s)
-        assert isinstance(outputs, Outputs)  # noqa: S101 - the protocol of wire.py
-        return outputs
-    finally:
-        link.close()
-
-
-def _block(link: Link, index: int, timeout_s: float) -> Block:
-    link.send(BlockRequest(index))
-    block = link.receive(timeout_s)
-    assert isinstance(block, Block)  # noqa: S101 - the protocol of wire.py
-    return block
 
 
 def _width(interval: Interval | None) -> float:

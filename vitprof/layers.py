@@ -15,10 +15,11 @@ from pathlib import Path
 from vitprof.analysis.layers import layer_profile
 from vitprof.comparisons import ProfiledModel
 from vitprof.counts import OpRow
-from vitprof.devices import profiles, reach
+from vitprof.devices import lease, profiles, reach
 from vitprof.devices.transports import RunnerFailed, Transport
 from vitprof.errors import UsageError, VitprofError
-from vitprof.export import trt_rtx_export
+from vitprof.export import coreml_export, trt_rtx_export
+from vitprof.export.coreml_operators import read_operators
 from vitprof.export.locks import InUse
 from vitprof.group import Timeouts
 from vitprof.pipeline import format_of, plan_of
@@ -27,7 +28,6 @@ from vitprof.prepare import QDQ_FORMAT, built_from
 from vitprof.records import Artifact, Device, ModelSpec
 from vitprof.report.progress import NoProgress, Progress
 from vitprof.runner.backends import BACKENDS
-from vitprof.runner.sensors import cores
 from vitprof.runner.wire import Plan, Profile, ProfileRequest, Ready
 from vitprof.workshop import Workshop
 
@@ -56,9 +56,10 @@ def profile_layers(request: LayersRequest, places: Places, progress: Progress | 
     progress = progress or NoProgress()
     asked = (request.backend,) if request.backend else ()
     device = reach.device_for(profiles.device(request.device, request.device_file), asked)
+    reach.check_times_count(device)
     backend = _backend(request.backend, device)
+    reach.check_precision(backend, request.like.precision)
     reach.check_installed(backend, device)
-    threads = request.threads or device.threads or cores()
     with InUse(places.cache_root) as in_use, reach.connected(device, places.cache_root) as transport:
         with Workshop(places.cache_root, progress, trust=request.trust) as workshop:
             spec = one_model(workshop.specs((request.model,), request.like), request.model)
@@ -66,8 +67,14 @@ def profile_layers(request: LayersRequest, places: Places, progress: Progress | 
             # An engine's layers are named after the nodes of the ONNX file that it was built from.
             is_engine = artifact.format == trt_rtx_export.FORMAT
             source = workshop.artifact(*built_from(spec), in_use) if is_engine else artifact
-        progress.stage("profile", f"{artifact.spec.name} on {backend}")
-        with tempfile.TemporaryDirectory(prefix="vitprof-") as scratch:
+        threads = request.threads or lease.threads_of(device, transport)
+        with (
+            tempfile.TemporaryDirectory(prefix="vitprof-") as scratch,
+            lease.held(device, transport, lambda what: progress.stage("wait", what)) as held,
+        ):
+            # Shares of time say nothing that a warm device would spoil: what is not ready is waited for, not told.
+            held.wait_until_ready()
+            progress.stage("profile", f"{artifact.spec.name} on {backend}")
             path = transport.scratch("profile", Path(scratch))
             options = reach.options_of(device, backend)
             plan = dataclasses.replace(plan_of(artifact, backend, threads, transport, options), profile_path=path)
@@ -86,7 +93,12 @@ def profile_layers(request: LayersRequest, places: Places, progress: Progress | 
 
 
 def keep(profiled: ProfiledModel, places: Places) -> None:
-    """Leaves the shares of time in the results store, where `compare` finds reasons in them; `VitprofError`."""
+    """Leaves the shares of time in the results store, where `compare` finds reasons in them; `VitprofError`.
+
+    Estimated shares are not kept: what they would give as a reason is a guess.
+    """
+    if profiled.profile.is_estimate:
+        return
     # Not before there is something to keep: the database library takes its time to load.
     from vitprof.store.results import open_store
 
@@ -114,6 +126,12 @@ def profile_of(plan: Plan, transport: Transport, timeouts: Timeouts) -> tuple[Re
 
 def _explained(profile: Profile, graph: Path | None, artifact: Artifact) -> tuple[Profile, Sequence[OpRow]]:
     """The profile with the members of its operators by the names of the counted ones, and these."""
+    if artifact.format == coreml_export.FORMAT:
+        counted = read_operators(artifact.folder)
+        if counted is None:
+            remedy = f"export it again: vitprof cache clear {artifact.spec.name}"
+            raise VitprofError(f"{artifact.path} was made by an older vitprof", remedy=remedy, stage="profile")
+        return profile, counted
     if artifact.format not in ("onnx", QDQ_FORMAT):
         return profile, artifact.cost.rows
     from vitprof.cost.onnx_count import count_onnx
@@ -137,11 +155,12 @@ def one_model(specs: Sequence[ModelSpec], text: str) -> ModelSpec:
 
 
 def _backend(name: str | None, device: Device) -> str:
-    offered = [one for one in device.backends if one in BACKENDS and BACKENDS[one].has_profile]
+    profiled = [one for one in device.backends if one in BACKENDS and BACKENDS[one].has_profile]
+    offered = [one for one in profiled if reach.offers(device, one)]
     if name is None and offered:
         return offered[0]
     reach.check_backend(name or "", device)
-    if name not in offered:
+    if name not in profiled:
         raise UsageError(
             f"backend '{name}' cannot tell which of its operators take the time",
             remedy=f"use --backend {', '.join(offered)}" if offered else "choose another --device",

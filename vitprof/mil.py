@@ -69,3 +69,5 @@ class MilProgram:
     opset: str
     inputs: tuple[MilValue, ...]
     ops: tuple[MilOp, ...]
+    # Core ML is given an image, whose pixels the program reads as a tensor.
+    takes_image: bool = False

@@ -16,21 +16,21 @@ from pathlib import Path
 
 import psutil
 
-from vitprof.devices import clock_lock, profiles, reach
+from vitprof.devices import clock_lock, lease, profiles, reach
 from vitprof.devices.transports import Transport
 from vitprof.errors import ExitCode, VitprofError
+from vitprof.export.cache import files_in
 from vitprof.export.locks import InUse
 from vitprof.group import MAX_CELLS, Cell, Setting, Timeouts, measure_group
 from vitprof.places import Places
 from vitprof.prepare import QDQ_FORMAT
-from vitprof.protocols import REFERENCE, Effort
+from vitprof.protocols import REFERENCE, Effort, protocol_on
 from vitprof.records import Artifact, Device, ModelSpec, Peaks, Precision, Protocol, Result
 from vitprof.reference import reference_plan, timed_as
 from vitprof.report.progress import NoProgress, Progress
-from vitprof.rows import blank_row, exit_code_of, failure_from_error, measured_row
+from vitprof.rows import blank_row, doubted, exit_code_of, failure_from_error, measured_row
 from vitprof.runner.backends import BACKENDS
-from vitprof.runner.sensors import cores
-from vitprof.runner.wire import Option, Plan
+from vitprof.runner.wire import Option, Outputs, Plan
 from vitprof.store import reference_times
 from vitprof.store.journal import Journal
 from vitprof.store.peaks import peaks_for
@@ -44,9 +44,8 @@ _MEMORY_PER_CELL_BYTES = 150_000_000
 _MEMORY_SHARE = 0.5
 # Beyond a group's share of time, so that only a process that hangs meets its deadline.
 _DEADLINE_SLACK_S = 900.0
-# The reference cell runs on the processor: between two blocks of a GPU it would let the GPU's clock fall, and says
-# nothing of its moods.
-_WITHOUT_REFERENCE = ("gpu", "mobile-gpu")
+# Where a single answer may take minutes, so many of them.
+_DEADLINE_PER_BLOCK = 10
 
 
 @dataclass(frozen=True)
@@ -105,30 +104,33 @@ def measure(request: Request, places: Places, progress: Progress | None = None) 
     backends = request.backends or device.backends[:1]
     for backend in backends:
         reach.check_backend(backend, device)
+        reach.check_region(backend, device, request.protocol.region)
         reach.check_installed(backend, device)
+    clock_lock.check(device, request.lock_clocks_mhz)
     store, stored_run = places.ready_store(), new_run("latency")
     troubles: list[VitprofError] = []
-    with (
-        InUse(places.cache_root) as in_use,
-        clock_lock.held(device, request.lock_clocks_mhz),
-        reach.connected(device, places.cache_root) as transport,
-    ):
+    with InUse(places.cache_root) as in_use, reach.connected(device, places.cache_root) as transport:
+        request = dataclasses.replace(request, threads=request.threads or lease.threads_of(device, transport))
         jobs, rows, codes = _prepared(request, device, backends, places, in_use=in_use, progress=progress)
-        _keep(list(rows.values()), store, stored_run, troubles)
+        keep_rows(list(rows.values()), store, stored_run, troubles)
         if jobs:
-            journal = Journal(places.data_root)
-            journal.write("protocol", {**dataclasses.asdict(request.protocol), "hash": request.protocol.hash})
-            journal.write("run", stored_run)
-            setting = Setting(transport, request.protocol, journal, progress, request.like.seed, request.timeouts)
-            for group in _groups(jobs):
-                measured = _measured(group, setting, places, troubles)
-                _keep(measured, store, stored_run, troubles)
-                rows.update(zip((job.index for job in group), measured, strict=True))
-                codes |= {exit_code_of(row) for row in measured}
-                if ExitCode.INTERRUPTED in codes:
-                    break
-            journal.close()
-            troubles += [journal.trouble] if journal.trouble else []
+            with (
+                lease.held(device, transport, lambda what: progress.stage("wait", what)) as held,
+                clock_lock.held(device, request.lock_clocks_mhz),
+            ):
+                journal = Journal(places.data_root)
+                journal.write("protocol", {**dataclasses.asdict(request.protocol), "hash": request.protocol.hash})
+                journal.write("run", stored_run)
+                setting = Setting(transport, request.protocol, journal, progress, request.like.seed, request.timeouts)
+                for group in _groups(jobs):
+                    measured, new_codes = _measured_when_ready(group, held, setting, places, troubles)
+                    keep_rows(measured, store, stored_run, troubles)
+                    rows.update({job.index: row for job, row in zip(group, measured, strict=False)})
+                    codes |= new_codes
+                    if ExitCode.INTERRUPTED in codes:
+                        break
+                journal.close()
+                troubles += [journal.trouble] if journal.trouble else []
     codes |= {trouble.exit_code for trouble in troubles}
     return Run(tuple(rows[index] for index in sorted(rows)), frozenset(codes), tuple(troubles))
 
@@ -137,7 +139,7 @@ def _prepared(
     request: Request, device: Device, backends: Sequence[str], places: Places, *, in_use: InUse, progress: Progress
 ) -> tuple[list[_Job], dict[int, Result], set[ExitCode]]:
     """What can be measured, by row number the rows of what cannot, and their exit codes."""
-    threads = request.threads or device.threads or cores()
+    threads = request.threads or 1
     jobs: list[_Job] = []
     failed: dict[int, Result] = {}
     codes: set[ExitCode] = set()
@@ -146,9 +148,7 @@ def _prepared(
             made: dict[str, Artifact | VitprofError] = {}
             for backend in backends:
                 index = len(jobs) + len(failed)
-                format = format_of(backend, spec.precision)
-                one = made.get(format) or _artifact_or_error(workshop, spec, format, in_use)
-                made[format] = one
+                one = _artifact_for(backend, spec, workshop, made, in_use)
                 if isinstance(one, Artifact):
                     blank = blank_row(one.spec, backend, threads, device, request.protocol)
                     peaks = peaks_for(places.data_root, device, backend, one.spec.precision, threads)
@@ -158,11 +158,6 @@ def _prepared(
                     failed[index] = dataclasses.replace(blank, failure=failure_from_error(one))
                     codes.add(one.exit_code)
     return jobs, failed, codes
-
-
-def protocol_on(device: Device, protocol: Protocol) -> Protocol:
-    """`protocol` as `device` can follow it."""
-    return dataclasses.replace(protocol, reference="") if device.kind in _WITHOUT_REFERENCE else protocol
 
 
 def format_of(backend: str, precision: Precision) -> str:
@@ -181,6 +176,20 @@ def _options(request: Request, device: Device, backend: str) -> Mapping[str, Opt
     return options
 
 
+def _artifact_for(
+    backend: str, spec: ModelSpec, workshop: Workshop, made: dict[str, Artifact | VitprofError], in_use: InUse
+) -> Artifact | VitprofError:
+    """What `backend` loads, or why there is none; `made` holds by format what other backends were given."""
+    try:
+        reach.check_precision(backend, spec.precision)
+    except VitprofError as error:
+        return error
+    format = format_of(backend, spec.precision)
+    if format not in made:
+        made[format] = _artifact_or_error(workshop, spec, format, in_use)
+    return made[format]
+
+
 def _artifact_or_error(workshop: Workshop, spec: ModelSpec, format: str, in_use: InUse) -> Artifact | VitprofError:
     try:
         return workshop.artifact(spec, format, in_use)
@@ -188,13 +197,31 @@ def _artifact_or_error(workshop: Workshop, spec: ModelSpec, format: str, in_use:
         return error
 
 
+def _measured_when_ready(
+    jobs: Sequence[_Job], held: lease.Lease, setting: Setting, places: Places, troubles: list[VitprofError]
+) -> tuple[list[Result], set[ExitCode]]:
+    """The rows of one group and what a script should be told; failed ones where the device is gone for good."""
+    try:
+        doubts = held.wait_until_ready()
+        rows = [doubted(row, doubts) for row in _measured(jobs, setting, places, troubles)]
+    except KeyboardInterrupt:
+        return [], {ExitCode.INTERRUPTED}
+    except VitprofError as error:
+        # Nothing of this group was measured: it could not be held, or its files could not be placed there.
+        failure = failure_from_error(error)
+        return [dataclasses.replace(job.blank, failure=failure) for job in jobs], {error.exit_code}
+    return rows, {exit_code_of(row) for row in rows}
+
+
 def _measured(jobs: Sequence[_Job], setting: Setting, places: Places, troubles: list[VitprofError]) -> list[Result]:
     """The rows of one group; what cannot be kept for later runs is added to `troubles`."""
     protocol, transport = setting.protocol, setting.transport
     asked_s = (protocol.measure_ns or 0) / 1e9
-    deadline_s = len(jobs) * (protocol.cap_s_per_cell + 2 * asked_s) + _DEADLINE_SLACK_S
+    slack_s = max(_DEADLINE_SLACK_S, _DEADLINE_PER_BLOCK * setting.timeouts.block_s)
+    deadline_s = len(jobs) * (protocol.cap_s_per_cell + 2 * asked_s) + slack_s
     # Asked before this run adds to it: a run must not confirm itself.
-    long_run = reference_times.long_run(places.data_root, REFERENCE) if protocol.reference else None
+    kept_as = _reference_kept_as(jobs[0].blank.device)
+    long_run = reference_times.long_run(places.data_root, kept_as) if protocol.reference else None
     reference = None
     if protocol.reference:
         reference = timed_as(reference_plan(transport, places.cache_root, REFERENCE), protocol, deadline_s)
@@ -205,14 +232,15 @@ def _measured(jobs: Sequence[_Job], setting: Setting, places: Places, troubles: 
             plan = plan_of(job.artifact, job.blank.backend, job.blank.threads or 1, transport, job.options)
             outputs = transport.scratch(f"outputs-{index}", Path(scratch)) if job.artifact.expected else None
             name = f"{job.artifact.spec.name} {job.blank.backend}" if has_several_backends else job.artifact.spec.name
-            cells.append(Cell(name, timed_as(plan, protocol, deadline_s), outputs))
+            plan = dataclasses.replace(timed_as(plan, protocol, deadline_s), region=protocol.region)
+            cells.append(Cell(name, plan, outputs))
         group = measure_group(cells, reference, setting)
         rows = [
             measured_row(
                 job.artifact,
                 samples,
                 job.blank,
-                outputs_file=transport.fetch(samples.outputs.path, Path(scratch)) if samples.outputs else None,
+                outputs_file=_fetched(samples.outputs, transport, Path(scratch), troubles),
                 reference_long_run_ns=long_run.p50_ns if long_run else None,
                 reference_failure=group.reference_failure,
                 peaks=job.peaks,
@@ -221,13 +249,30 @@ def _measured(jobs: Sequence[_Job], setting: Setting, places: Places, troubles: 
         ]
     try:
         if protocol.reference:
-            reference_times.add(places.data_root, REFERENCE, group.reference_blocks_ns)
+            reference_times.add(places.data_root, kept_as, group.reference_blocks_ns)
     except VitprofError as error:
         troubles.append(error)
     return rows
 
 
-def _keep(rows: Sequence[Result], store: str, run: StoredRun, troubles: list[VitprofError]) -> None:
+def _fetched(outputs: Outputs | None, transport: Transport, folder: Path, troubles: list[VitprofError]) -> Path | None:
+    """Here, the file with the outputs of the device; None where it gave none, or is gone with them."""
+    if outputs is None or outputs.missing:
+        return None
+    try:
+        return transport.fetch(outputs.path, folder)
+    except VitprofError as error:
+        # What was timed is worth keeping without its parity.
+        troubles.append(error)
+        return None
+
+
+def _reference_kept_as(device: str) -> str:
+    """The name of the reference's times on `device`: what another device takes must not pass for this machine's."""
+    return REFERENCE if device == "local" else f"{REFERENCE} on {device}"
+
+
+def keep_rows(rows: Sequence[Result], store: str, run: StoredRun, troubles: list[VitprofError]) -> None:
     """Adds rows to the results store; why they could not be kept is added to `troubles`, once."""
     if not rows:
         return
@@ -250,22 +295,31 @@ def plan_of(
     return Plan(
         backend=backend,
         options=options or {},
-        artifact=transport.place(str(artifact.path)),
+        artifact=_placed(artifact, transport),
         artifact_sha256=artifact.sha256 if _is_alone(artifact) else "",
         inputs=transport.place(str(artifact.folder / artifact.inputs)),
         input_name=artifact.input_name,
         input_shape=artifact.input_shape,
         input_dtype=artifact.input_dtype,
         input_count=artifact.input_count,
+        expected_outputs=artifact.expected_outputs,
         symbolic_batch=artifact.symbolic_batch,
         precision=artifact.spec.precision.value,
         threads=threads,
     )
 
 
+def _placed(artifact: Artifact, transport: Transport) -> str:
+    """The device's path of the artifact, with the weights beside it where it has any."""
+    if artifact.path.is_dir() or _is_alone(artifact):
+        return transport.place(str(artifact.path))
+    return f"{transport.place(str(artifact.path.parent))}/{artifact.path.name}"
+
+
 def _is_alone(artifact: Artifact) -> bool:
-    """The runner can check one file; of a folder, or with weights beside it, the hash is of all files."""
-    return artifact.path.is_file() and artifact.path.stat().st_size == artifact.bytes
+    """The runner can check a file, or a folder's files; with weights beside it, the hash is of more than it is told."""
+    files = files_in(artifact.path) if artifact.path.is_dir() else [artifact.path]
+    return all(file.is_file() for file in files) and sum(file.stat().st_size for file in files) == artifact.bytes
 
 
 def _groups(jobs: Sequence[_Job]) -> Iterator[list[_Job]]:

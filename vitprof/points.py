@@ -80,6 +80,11 @@ def _why_left_out(row: Mapping[str, Any]) -> str | None:
     parity = row["parity"] or {}
     if parity.get("verdict") == ParityVerdict.BROKEN:
         return "parity is broken: the time is not that of the model"
+    if row.get("instructions_per_inference"):
+        return "its instructions were counted, its time was not measured"
+    emulator = ((row["environment"] or {}).get("before") or {}).get("emulator")
+    if emulator:
+        return f"its times are those of an emulator ({emulator}), which say nothing of a board"
     if not 0 < _image_ns(row) < math.inf:
         return "it has no time"
     return None

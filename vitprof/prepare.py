@@ -18,19 +18,19 @@ import contextlib
 import dataclasses
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitprof.counts import Cost
 from vitprof.errors import UsageError, VitprofError, first_line
-from vitprof.export import cache, coreml_export, derive, litert_export, locks, trt_rtx_export
-from vitprof.export.inputs import input_count, seeded_inputs, write_tensors
+from vitprof.export import cache, coreml_export, coreml_image, derive, litert_export, locks, trt_rtx_export
+from vitprof.export.inputs import dtype_of, input_count, seeded_inputs, seeded_pixels, write_tensors
 from vitprof.export.onnx_export import BATCH_NAME, INPUT_NAME
 from vitprof.export.onnx_file import external_files, read_onnx
 from vitprof.models.dependencies import content_sha256, remember_source_files, source_files
 from vitprof.places import places
-from vitprof.records import ANY_BATCH, Artifact, ModelSpec, Precision, Source
+from vitprof.records import ANY_BATCH, Artifact, Exporter, ModelSpec, Precision, Source
 from vitprof.writers import WRITERS
 
 if TYPE_CHECKING:
@@ -102,7 +102,11 @@ def key(spec: ModelSpec, format: str, cache_root: Path) -> str:
 def _for_format(spec: ModelSpec, format: str) -> ModelSpec:
     """`spec` with what is of no matter to `format` left out and its defaults filled in: the same file, the same key."""
     chosen = spec.compute_capabilities or trt_rtx_export.DEFAULT_COMPUTE_CAPABILITIES
-    return dataclasses.replace(spec, compute_capabilities=chosen if format == trt_rtx_export.FORMAT else ())
+    return dataclasses.replace(
+        spec,
+        compute_capabilities=chosen if format == trt_rtx_export.FORMAT else (),
+        image_input=spec.image_input and format == coreml_export.FORMAT,
+    )
 
 
 def built_from(spec: ModelSpec) -> tuple[ModelSpec, str]:
@@ -120,6 +124,18 @@ def _check_can_be_made(spec: ModelSpec, format: str) -> None:
             stage="export",
         )
     if format == coreml_export.FORMAT:
+        if spec.precision is Precision.BF16:
+            raise UsageError(
+                f"{spec.name}: Core ML has no bf16; it has fp32 and fp16",
+                remedy="use --precision fp16",
+                stage="export",
+            )
+        if spec.image_input and spec.batch > 1:
+            raise UsageError(
+                f"{spec.name}: an image input of Core ML is one image, not a batch of {spec.batch}",
+                remedy="leave out --batch or --image-input",
+                stage="export",
+            )
         coreml_export.check_installed()
     if format == litert_export.FORMAT:
         if spec.precision is not Precision.FP32:
@@ -143,7 +159,11 @@ def _made(spec: ModelSpec, format: str, cache_root: Path, trust: bool) -> Artifa
         with _needed(*source, cache_root):
             base = prepare(*source, cache_root, trust)
             return trt_rtx_export.built(base, spec, cache_root, key(spec, format, cache_root))
-    if format in ("onnx", QDQ_FORMAT) and spec.precision is not Precision.FP32:
+    # No library turns an fp32 file into one in bf16, so it is made of the module, and for its batch alone.
+    is_bf16_file = format == "onnx" and spec.precision is Precision.BF16
+    if is_bf16_file:
+        _check_bf16_file(spec)
+    elif format in ("onnx", QDQ_FORMAT) and spec.precision is not Precision.FP32:
         full = dataclasses.replace(spec, precision=Precision.FP32)
         with _needed(full, "onnx", cache_root):
             base = prepare(full, "onnx", cache_root, trust)
@@ -152,9 +172,19 @@ def _made(spec: ModelSpec, format: str, cache_root: Path, trust: bool) -> Artifa
             return derive.in_precision(base, spec, cache_root, key(spec, format, cache_root), format)
     if spec.source is Source.ONNX:
         return _from_file(spec, cache_root)
-    if format == "onnx" and spec.batch > 1:
+    if format == "onnx" and spec.batch > 1 and not is_bf16_file:
         return _at_batch(spec, cache_root, trust)
     return _from_module(spec, format, cache_root, trust)
+
+
+def _check_bf16_file(spec: ModelSpec) -> None:
+    if spec.source is Source.ONNX:
+        what, remedy = "an .onnx file cannot become bf16, it has no torch module behind it", "use --precision fp16"
+    elif spec.exporter is Exporter.DYNAMO:
+        what, remedy = "files in bf16 are written by the TorchScript exporter only", "leave out --exporter"
+    else:
+        return
+    raise UsageError(f"{spec.name}: {what}", remedy=remedy, stage="export")
 
 
 def _as_given(artifact: Artifact, spec: ModelSpec) -> Artifact:
@@ -198,7 +228,7 @@ def _from_module(spec: ModelSpec, format: str, cache_root: Path, trust: bool, no
     start = time.perf_counter()
     is_for_any_batch = spec.batch == ANY_BATCH
     loaded = load(dataclasses.replace(spec, batch=1) if is_for_any_batch else spec, trust)
-    inputs = seeded_inputs(loaded.input_shape, "float32", input_count(loaded.input_shape[0]), spec.seed)
+    given, inputs = _images(spec, loaded)
     expected = _expected(spec, loaded, inputs)
     cost = count(loaded.module, loaded.input_shape)
     with cache.staging(cache_root) as folder:
@@ -206,7 +236,7 @@ def _from_module(spec: ModelSpec, format: str, cache_root: Path, trust: bool, no
         written = WRITERS[format](spec, loaded, folder / MODEL_FOLDER)
         if is_for_any_batch:
             derive.check_any_batch(written.path, inputs, expected)
-        write_tensors(folder / INPUTS_FILE, [images.astype(written.input_dtype) for images in inputs])
+        write_tensors(folder / INPUTS_FILE, [images.astype(dtype_of(written.input_dtype)) for images in given])
         write_tensors(folder / EXPECTED_FILE, [tensor for outputs in expected for tensor in outputs])
         files = cache.files_in(folder / MODEL_FOLDER)
         artifact = Artifact(
@@ -242,6 +272,17 @@ def _from_module(spec: ModelSpec, format: str, cache_root: Path, trust: bool, no
             remember_source_files(Path(spec.path), spec.factory, loaded.source_files, cache_root)
         # The key of what was read, not of what may have changed meanwhile.
         return cache.publish(cache_root, cache.artifact_key(spec, format, loaded.content_sha256), folder, artifact)
+
+
+def _images(spec: ModelSpec, loaded: Loaded) -> tuple[Sequence[npt.NDArray[Any]], list[Array]]:
+    """What the file is given, and what the module takes for it: another thing only where pixels are normalised."""
+    count = input_count(loaded.input_shape[0])
+    if not spec.image_input:
+        inputs = seeded_inputs(loaded.input_shape, "float32", count, spec.seed)
+        return inputs, inputs
+    normalisation = coreml_image.normalisation_of(spec, loaded.module, loaded.input_shape[1])
+    pixels = seeded_pixels(loaded.input_shape, count, spec.seed)
+    return pixels, [normalisation.applied(one) for one in pixels]
 
 
 def _count_doubt(cost: Cost, counted: Cost | None) -> str | None:

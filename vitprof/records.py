@@ -39,6 +39,7 @@ def typed_name(name: str, source: str | None) -> str:
 class Precision(StrEnum):
     FP32 = "fp32"
     FP16 = "fp16"
+    BF16 = "bf16"
     INT8 = "int8"
 
 
@@ -107,6 +108,8 @@ class ModelSpec:
     exporter: Exporter | None = None
     # Of the GPUs that an engine is built for, as "8.6"; only engines have any.
     compute_capabilities: tuple[str, ...] = ()
+    # 8-bit pixels go in instead of a tensor; only Core ML packages can have it.
+    image_input: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,8 @@ class ProgramFacts:
     dtypes: dict[str, int]
     params: int | None
     macs: int | None
+    # 8-bit RGB, normalised by the program itself; else a tensor.
+    takes_image: bool = False
 
 
 @dataclass(frozen=True)
@@ -298,6 +303,39 @@ class Device:
 
 
 @dataclass(frozen=True)
+class CheckedDevice:
+    """What a device answered when it was asked; its words are its own, and not to be trusted as text."""
+
+    device: Device
+    # By the names of the runner's `environment`.
+    facts: dict[str, Any]
+    # By backend of the device; None where it is not installed there.
+    runtimes: dict[str, str | None]
+    # Who uses it now.
+    held_by: str | None
+    doubts: tuple[Doubt, ...]
+
+    @property
+    def is_ready(self) -> bool:
+        """Nobody uses it, and it stands as its profile asks."""
+        return not any(one.code in ("in use", "not ready") for one in self.doubts)
+
+
+class Region(StrEnum):
+    """What is timed: from submitting to completion, or from an image in the host's memory to outputs in it."""
+
+    CALL = "call"
+    E2E = "e2e"
+
+
+class Order(StrEnum):
+    """Of the cells in the rounds of a set. `ABBA`: one order, every other round backwards."""
+
+    SHUFFLED = "shuffled"
+    ABBA = "abba"
+
+
+@dataclass(frozen=True)
 class Protocol:
     """How a group is measured (docs/protocol.md). Everything here changes a number, so all of it is in the hash."""
 
@@ -324,12 +362,18 @@ class Protocol:
     region: str = "call"
     reference: str = ""
     version: int = 1
+    order: Order = Order.SHUFFLED
+    # How long a block's first calls are set aside; 0: one is.
+    rewarm_ns: int = 0
 
     @property
     def hash(self) -> str:
         """Twelve hex digits that are equal exactly where numbers may be compared."""
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        fields = dataclasses.asdict(self)
+        # Fields that came later: a protocol that does not use them is the one that it was.
+        later = {"order": Order.SHUFFLED, "rewarm_ns": 0}
+        fields = {name: value for name, value in fields.items() if value != later.get(name, ...)}
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -437,6 +481,27 @@ class Summary:
     energy_j_per_image: float | None = None
     # How far the medians of the sets lie apart (largest ÷ smallest − 1), where each set built its own engine.
     build_spread: float | None = None
+    # What of a call, by the accelerator's clock, a graph of the same call does not take, 0-1: the cost of launching.
+    launch_share: float | None = None
+
+
+class Metric(StrEnum):
+    """What is measured of a model."""
+
+    LATENCY = "latency"
+    INSTRUCTIONS = "instructions"
+
+
+@dataclass(frozen=True)
+class Instructions:
+    """Executed by the processor for one inference at its batch, as an emulator counted them."""
+
+    # The median over the calls, and how far they lie apart: (largest - smallest) ÷ median.
+    per_inference: int
+    spread: float
+    calls: int
+    # Which emulator, as which processor.
+    counted_by: str
 
 
 @dataclass(frozen=True)
@@ -458,6 +523,10 @@ class Result:
     roofline: Roofline | None = None
     # Achieved ÷ peak MAC/s, 0-1; None where no peak is known.
     utilisation: float | None = None
+    # Of the MACs, those of operators that run where asked; None where only operators are known, or nothing is.
+    placement_macs_share: float | None = None
+    # Instead of a summary, where instructions were counted and no time was measured.
+    instructions: Instructions | None = None
     parity: Parity | None = None
     failure: Failure | None = None
     environment: dict[str, Any] = field(default_factory=dict)

@@ -38,6 +38,7 @@ def timed_as(plan: Plan, protocol: Protocol, deadline_s: float) -> Plan:
     return dataclasses.replace(
         plan,
         block_ns=protocol.block_ns,
+        rewarm_ns=protocol.rewarm_ns,
         min_calls=protocol.min_block_calls,
         slow_call_ns=protocol.slow_call_ns,
         deadline_s=deadline_s,

@@ -6,7 +6,7 @@ Beside the pipeline so that the pipeline shows the stages and not their bookkeep
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,12 +14,14 @@ from vitprof import __version__
 from vitprof.analysis.summary import summarise
 from vitprof.cost.roofline import roofline
 from vitprof.errors import ExitCode, VitprofError
+from vitprof.export.coreml_operators import macs_share_without
 from vitprof.export.parity import compare, read_tensors
 from vitprof.group import CellSamples
 from vitprof.records import (
     Artifact,
     Device,
     Doubt,
+    Grade,
     ModelSpec,
     Parity,
     ParityVerdict,
@@ -33,7 +35,7 @@ from vitprof.records import (
 )
 from vitprof.runner.wire import Failure, Outputs, Ready
 
-_BYTES_PER_VALUE = {Precision.FP32: 4, Precision.FP16: 2, Precision.INT8: 1}
+_BYTES_PER_VALUE = {Precision.FP32: 4, Precision.FP16: 2, Precision.BF16: 2, Precision.INT8: 1}
 # A machine's clock swings by so much between the calibration and the run.
 _BEYOND_NOISE = 1.1
 
@@ -72,10 +74,19 @@ def measured_row(
         roofline=_roofline(artifact, peaks),
         # A share: what is above the peak says that the peak is wrong, which is a warning's to tell.
         utilisation=None if used_share is None else min(used_share, 1.0),
+        placement_macs_share=_placement_macs_share(artifact, measured),
         parity=parity,
         failure=measured.samples.failure,
         environment=_environment(measured),
     )
+
+
+def doubted(row: Result, doubts: Sequence[Doubt]) -> Result:
+    """`row`, measured on a device that did not stand as it should: its time is not to be trusted, and why."""
+    if not doubts or row.summary is None:
+        return row
+    summary = dataclasses.replace(row.summary, grade=Grade.C, warnings=(*row.summary.warnings, *doubts))
+    return dataclasses.replace(row, summary=summary)
 
 
 def blank_row(spec: ModelSpec, backend: str, threads: int, device: Device, protocol: Protocol) -> Result:
@@ -113,6 +124,8 @@ def parity_of(artifact: Artifact, outputs: Outputs | None, file: Path | None) ->
     """The backend's own outputs against those of the original module."""
     if artifact.expected is None:
         return Parity(ParityVerdict.NOT_CHECKED, reason=artifact.expected_missing)
+    if outputs is not None and outputs.missing:
+        return Parity(ParityVerdict.NOT_CHECKED, reason=outputs.missing)
     if outputs is None or file is None:
         return Parity(ParityVerdict.NOT_CHECKED, reason="the runner gave no outputs")
     expected = read_tensors(artifact.folder / artifact.expected, artifact.expected_outputs * artifact.input_count)
@@ -150,6 +163,14 @@ def _of_peak(used_share: float | None) -> Iterator[Doubt]:
         yield Doubt("above the peak", detail, "measure the peaks again: vitprof devices calibrate")
 
 
+def _placement_macs_share(artifact: Artifact, measured: CellSamples) -> float | None:
+    """Where the runtime names the operators that run elsewhere; those of any process count."""
+    named = [one.ready.misplaced_ops for one in measured.samples.sets]
+    if not named or None in named:
+        return None
+    return macs_share_without(artifact.folder, frozenset(name for names in named for name in names or ()))
+
+
 def _environment(measured: CellSamples) -> dict[str, object]:
     sets = measured.samples.sets
     if not sets:
@@ -173,7 +194,7 @@ def _of_setting(blank: Result, summary: Summary, ready: Ready, failure: Failure 
         detail = "the GPU chose its own clock, which follows its heat and its load"
         yield Doubt("clocks unlocked", detail, "hold it with --lock-clocks MHZ (needs root)")
     if summary.relative is None and not blank.protocol.reference:
-        detail = "no reference cell runs beside a GPU's: what the machine did meanwhile is not taken out"
+        detail = "no reference cell runs on such a device: what the machine did meanwhile is not taken out"
         yield Doubt("no reference", detail, "compare models of one run on one device")
     elif summary.relative is None:
         why = f"the reference cell failed: {failure.error}" if failure else "no reference cell ran beside this one"

@@ -54,6 +54,14 @@ def test_the_peak_is_the_largest_of_all_sets_and_the_energy_their_median() -> No
     assert _summary(samples).peak_device_bytes is None and _summary(samples).energy_j_per_image is None
 
 
+def test_the_share_of_launching_is_the_median_of_the_processes_that_could_tell() -> None:
+    samples = _with_blocks([[{}] * 40] * 3)
+    shares = (0.25, None, 0.75)
+    sets = tuple(replace(one, end=End(1, launch_share=of)) for one, of in zip(samples.sets, shares, strict=True))
+    assert _summary(replace(samples, sets=sets)).launch_share == 0.5
+    assert _summary(samples).launch_share is None
+
+
 def test_a_gpu_s_throttle_count_begins_anew_in_each_process() -> None:
     def counting(counts: Sequence[int]) -> list[dict[str, Any]]:
         return [{"sensors": {"gpu_throttle_count": count}} for count in counts]

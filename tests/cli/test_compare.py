@@ -292,3 +292,23 @@ def test_a_reason_is_measured_where_layers_are_asked_for(tmp_path: Path) -> None
     [inversion] = group["inversions"]["rows"]
     assert inversion["slower"].endswith("thin") and inversion["faster"].endswith("dense")
     assert "softmax" in inversion["reason"] and "measured" in inversion["reason"]
+
+
+def test_results_of_two_regions_are_never_compared(tmp_path: Path) -> None:
+    call = [row("net_a", "m2", "coreml", 4, 10, FEW_BYTES), row("net_a", "a40", "trt", 2, 10, FEW_BYTES)]
+    ways = (("coreml", "m2", 9), ("trt", "a40", 3))
+    e2e = [
+        {**row("net_a", device, name, ms, 10, FEW_BYTES), "region": "e2e", "protocol_hash": "e2e"}
+        for name, device, ms in ways
+    ]
+    imported = vitprof(tmp_path, "results", "import", document(tmp_path / "rows.json", [*call, *e2e[:1]]))
+    assert imported.returncode == 0, imported.stderr
+    asked = ("compare", "--backends", "coreml,trt", "--json", "-")
+    [pair] = json.loads(vitprof(tmp_path, *asked).stdout)["pairs"]
+    assert pair["ratio"] == 0.5
+    # One side has this region and the other has not: 9 ms from memory to memory are not held against 2 ms of a call.
+    alone = vitprof(tmp_path, *asked, "--region", "e2e")
+    assert alone.returncode == 2 and "region e2e" in alone.stderr
+    assert vitprof(tmp_path, "results", "import", document(tmp_path / "more.json", e2e[1:])).returncode == 0
+    [pair] = json.loads(vitprof(tmp_path, *asked, "--region", "e2e").stdout)["pairs"]
+    assert pair["ratio"] == pytest.approx(3 / 9, rel=1e-5)

@@ -44,3 +44,11 @@ def test_a_core_ml_package_is_written_checked_and_told_about_without_a_mac(tmp_p
     assert row["program"]["macs"] == 8 * 196 * 27
     assert [doubt["code"] for doubt in row["lint"]] == ["fp32"]
     assert (tmp_path / row["path"] / "Manifest.json").is_file()
+
+
+@pytest.mark.parametrize("to", ["onnx", "coreml,onnx"])
+def test_an_image_input_is_of_core_ml_alone(to: str) -> None:
+    words = [sys.executable, "-m", "vitprof", "export", "resnet18", "--to", to, "--image-input"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert f"not of {to}" in done.stderr and "--to coreml" in done.stderr

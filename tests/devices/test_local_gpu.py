@@ -51,6 +51,14 @@ def test_what_cuda_visible_devices_leaves_is_numbered_anew(gpus: Gpus, monkeypat
     assert reach.gpu_index(profiles.device("a100")) == 0
 
 
+def test_a_jetson_is_known_by_the_name_of_its_board(tmp_path: Path) -> None:
+    board = tmp_path / "model"
+    board.write_bytes(b"NVIDIA Jetson AGX Orin Developer Kit\0")
+    assert reach._jetson(board) == ("NVIDIA Jetson AGX Orin Developer Kit",)
+    board.write_bytes(b"Raspberry Pi 5 Model B Rev 1.0\0")
+    assert reach._jetson(board) == () == reach._jetson(tmp_path / "none")
+
+
 def test_a_backend_goes_to_the_only_reachable_device_that_has_it(gpus: Gpus) -> None:
     gpus("NVIDIA A40")
     local = profiles.device("local")
@@ -99,6 +107,8 @@ def test_a_clock_can_be_locked_on_a_gpu_of_this_machine_only(gpus: Gpus) -> None
         pytest.raises(UsageError, match="device 'local' is no NVIDIA GPU"),
         clock_lock.held(profiles.device("local"), 9),
     ):
+        pass
+    with pytest.raises(UnreachableError, match="no NVIDIA A100"), clock_lock.held(profiles.device("a100"), 9):
         pass
     with clock_lock.held(profiles.device("local"), None):
         pass

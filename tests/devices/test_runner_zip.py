@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import io
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 
 from vitprof.devices import runner_zip
 from vitprof.places import Places
-from vitprof.runner.wire import BlockRequest, EndRequest, Plan, Ready, line_from_message, message_from_line
+from vitprof.runner.wire import BlockRequest, EndRequest, Failure, Plan, Ready, line_from_message, message_from_line
 
 
 def test_the_zip_is_the_same_every_time_and_holds_the_runner_only() -> None:
@@ -39,6 +40,24 @@ def _python(version: str) -> str | None:
         if done.stdout.startswith(version):
             return command[0]
     return None
+
+
+@pytest.mark.parametrize("version", ["2.7", "3.6", "3.8"])
+def test_a_python_that_is_too_old_says_so_in_one_line(here: Places, version: str) -> None:
+    python = _python(version)
+    if python is None:
+        pytest.skip(f"no Python {version} on this machine")
+    command = [python, str(runner_zip.runner_zip(here.cache_root))]
+    done = subprocess.run(command, input=b"", capture_output=True, check=False)
+    said = f"Python 3.9 or newer is needed on the device, and this is {version}"
+    assert done.returncode and done.stderr.decode().startswith(said) and done.stderr.count(b"\n") == 1
+    failure = message_from_line(done.stdout)
+    assert isinstance(failure, Failure) and failure.error.startswith(said) and "python =" in failure.remedy
+
+
+def test_the_way_in_can_be_read_by_any_python_3() -> None:
+    entry = zipfile.ZipFile(io.BytesIO(runner_zip.runner_zip_bytes())).read("__main__.py")
+    ast.parse(entry, feature_version=(3, 0))
 
 
 @pytest.mark.parametrize("version", ["3.9", "3.12", "3.13"])

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vitprof.export.inputs import input_count, seeded_inputs, write_tensors
+from vitprof.export.inputs import input_count, seeded_inputs, seeded_pixels, write_tensors
 
 
 @pytest.mark.parametrize(("batch", "count"), [(1, 4), (2, 2), (3, 2), (4, 1), (64, 1)])
@@ -26,6 +26,13 @@ def test_images_are_seeded_different_from_each_other_and_never_zero() -> None:
 def test_half_precision_images_are_the_same_ones_rounded() -> None:
     (full,), (half,) = (seeded_inputs((1, 3, 8, 8), dtype, 1, seed=0) for dtype in ("float32", "float16"))
     assert np.array_equal(full.astype("float16"), half)
+
+
+def test_pixels_are_seeded_and_of_every_value() -> None:
+    first, second = seeded_pixels((1, 3, 64, 64), 2, seed=5)
+    assert first.dtype == np.uint8 and set(first.flat) == set(range(256))
+    assert np.array_equal(first, seeded_pixels((1, 3, 64, 64), 1, seed=5)[0])
+    assert not np.array_equal(first, second)
 
 
 def test_tensors_are_written_raw_and_back_to_back(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ def _on_gpu() -> Result:
     result = samples.ok()
     assert result.summary is not None
     told = {"peak_device_bytes": 1_500_000_000, "device_p50_ns": 2.5e6, "energy_j_per_image": 0.01234}
+    told["launch_share"] = 0.3125
     return replace(result, summary=replace(result.summary, build_spread=0.031, **told))
 
 
@@ -23,10 +24,12 @@ def test_the_device_s_own_figures_have_lines_of_their_own() -> None:
     assert "p50 2.500 ms by the GPU's own clock" in lines["device time"][0]
     assert lines["memory"][1:] == ("1.500 GB of the GPU's memory", "0.0123 J an image, idle power included")
     assert "within 3.1%" in lines["builds"][1]
-    assert not {"device time", "builds"} & {line.label for line in lines_of(samples.ok())}
+    assert lines["launches"][0].startswith("31.2% of a call")
+    assert not {"device time", "builds", "launches"} & {line.label for line in lines_of(samples.ok())}
 
 
 def test_the_document_has_them_too() -> None:
     [row] = json.loads(json_text(rows_from_results((_on_gpu(),), with_samples=False)))["results"]
     assert row["latency_ns"]["device_p50"] == 2_500_000
     assert (row["memory"]["peak_device_bytes"], row["energy_j_per_image"]) == (1_500_000_000, 0.01234)
+    assert row["launch_share"] == 0.3125

@@ -18,7 +18,8 @@ from . import samples
 ROW = """
     model source size batch precision device backend backend_version threads region clock outcome latency_ns relative
     drift_corrected_ns throughput_images_per_s cold_ns cost achieved_macs_per_s utilisation bound roofline_ns memory
-    energy_j_per_image parity artifact placement grade warnings protocol_hash environment vitprof_version started_at
+    energy_j_per_image launch_share instructions_per_inference parity artifact placement grade warnings protocol_hash
+    environment vitprof_version started_at
 """.split()  # noqa: SIM905
 NESTED = {
     "latency_ns": "p50 p90 p99 mean min max ci95 samples sets rounds warmup_samples outliers stop_reason device_p50",
@@ -149,6 +150,7 @@ def test_what_a_file_consists_of_and_what_is_to_be_doubted_of_it_are_in_the_docu
     text = document.json_text(document.document_from_exports((Exported(spec, "coreml", artifact=artifact),)))
     [row] = json.loads(text)["artifacts"]
     assert row["program"] == {
+        "input": "tensor",
         "ops": {"conv": 53, "relu": 49},
         "dtypes": {"fp16": 102},
         "params": 25_530_000,

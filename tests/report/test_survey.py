@@ -44,5 +44,18 @@ def test_the_terminal_shows_a_line_for_each_and_the_counts_last() -> None:
     assert shown[-1].startswith("onnx: 1 of 2")
 
 
+def test_several_formats_get_a_row_for_every_model() -> None:
+    litert = replace(FAILED, format="litert")
+    lines = survey_text([DONE, DRIFT, litert]).splitlines()
+    assert "| model | onnx | pt2 | litert |" in lines
+    [row] = [line for line in lines if line.endswith("| failed |")]
+    assert "match" in row and "drift 1.0e-02" in row
+    console = Console(width=300, record=True, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
+    show_survey([DONE, DRIFT, litert], console)
+    shown = console.export_text()
+    assert "net|<b> to litert: no operator `x` and more" in shown
+    assert len([line for line in shown.splitlines() if line.startswith("net|<b>") and "drift" in line]) == 1
+
+
 def test_nothing_exported_is_said() -> None:
     assert survey_text([]) == "Nothing was exported.\n"

@@ -190,7 +190,8 @@ def test_an_export_says_what_its_program_consists_of_and_what_to_doubt_with_the_
     show_exports([Exported(spec, "coreml", artifact=artifact, parity=samples.MATCH)], console)
     shown = written(console)
     assert (
-        "program: 121 operators (53 conv, 49 relu, 16 add, 1 max_pool, 1 reduce_mean, …), 120 in fp16, 1 in int32; "
+        "program: takes a tensor; 121 operators (53 conv, 49 relu, 16 add, 1 max_pool, 1 reduce_mean, …), "
+        "120 in fp16, 1 in int32; "
         "4.089 GMAC, 25.53 M parameters" in shown
     )
     assert "whole numbers: 1 of 121 operators (1 topk), in head" in shown

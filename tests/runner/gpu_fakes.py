@@ -43,7 +43,7 @@ class FakeRuntime:
             "cudaStreamCreateWithFlags": lambda flags: (77,),
             "cudaEventCreate": lambda: (object(),),
             "cudaMalloc": self._malloc,
-            "cudaMemcpy": self._memcpy,
+            "cudaMemcpyAsync": self._memcpy,
             "cudaStreamSynchronize": lambda stream: (),
             "cudaStreamBeginCapture": lambda stream, mode: (),
             "cudaStreamEndCapture": lambda stream: ("graph",),
@@ -74,7 +74,7 @@ class FakeRuntime:
         return (ctypes.addressof(self._kept[-1]),)
 
     @staticmethod
-    def _memcpy(target: int, source: int, size: int, kind: int) -> tuple[()]:
+    def _memcpy(target: int, source: int, size: int, kind: int, stream: object) -> tuple[()]:
         ctypes.memmove(target, source, size)
         return ()
 

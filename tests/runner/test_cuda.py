@@ -1,6 +1,12 @@
 from __future__ import annotations
 
 import ctypes
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +30,43 @@ def test_without_a_driver_one_line_says_so_and_what_to_do() -> None:
     assert "--device local" in caught.value.remedy
 
 
+# The driver of a Jetson as its headers declare it: a GPU that is on no bus, and no function that tells its UUID.
+_JETSON = """
+#include <stddef.h>
+#include <string.h>
+int cuInit(unsigned flags) { return 0; }
+int cuDeviceGetCount(int *count) { *count = 1; return 0; }
+int cuDeviceGet(int *device, int index) { *device = index; return 0; }
+int cuDeviceGetName(char *name, int size, int device) { strncpy(name, "Orin", size); return 0; }
+int cuDeviceGetPCIBusId(char *id, int size, int device) { return 801; }
+int cuDeviceTotalMem_v2(size_t *size, int device) { *size = 64; return 0; }
+int cuDeviceGetAttribute(int *value, int kind, int device) { *value = kind == 75 ? 8 : 7; return 0; }
+int cuDriverGetVersion(int *version) { *version = 12060; return 0; }
+int cuGetErrorString(int error, const char **text) { *text = "not supported"; return 0; }
+"""
+
+
+@pytest.mark.skipif(_has_driver(), reason="this machine has NVIDIA's driver")
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+def test_what_a_jetson_s_driver_does_not_know_is_unknown_and_no_crash(tmp_path: Path) -> None:
+    (tmp_path / "driver.c").write_text(_JETSON)
+    command = ["cc", "-shared", "-fPIC", "-o", str(tmp_path / "libcuda.so.1"), str(tmp_path / "driver.c")]
+    subprocess.run(command, check=True, capture_output=True)
+    code = (
+        "from vitprof.runner import accelerator, options\n"
+        "import json\n"
+        "told = accelerator.nvidia(options.RunOptions('cuda'), lambda: None, lambda: 5, {})\n"
+        "print(json.dumps([told.environment(), told.sensors(), told.energy_j(), told.peak_bytes()]))"
+    )
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    facts, sensors, energy_j, peak_bytes = json.loads(done.stdout)
+    assert (facts["gpu"], facts["gpu_compute_capability"], facts["gpu_total_bytes"]) == ("Orin", "8.7", 64)
+    assert facts["cuda_driver_version"] == "12.6" and facts["nvml"]
+    # NVML knows nothing of it: nothing is made up, and the runtime's own count of memory stands.
+    assert (sensors, energy_j, peak_bytes) == ({}, None, 5)
+
+
 def test_cuda_s_version_is_read_as_people_write_it() -> None:
     # 13 * 1000 + 0 * 10 and 12 * 1000 + 9 * 10.
     assert [cuda.text_from_version(number) for number in (13000, 12090)] == ["13.0", "12.9"]
@@ -34,10 +77,14 @@ def test_what_is_written_to_the_gpu_is_read_back_after_all_work() -> None:
     gpu = cuda.Gpu(api, 1, spin=True)
     address = gpu.allocate(4)
     gpu.write(address, bytearray(b"abcd"))
-    assert gpu.read(address, 4) == b"abcd"
-    names = [name for name, _ in api.calls]
-    # Non-blocking streams do not wait for copies, so a read waits for the stream.
-    assert names[-2:] == ["cudaStreamSynchronize", "cudaMemcpy"]
+    found = bytearray(4)
+    gpu.read(address, found)
+    gpu.wait()
+    assert found == b"abcd"
+    # In the stream that the work is submitted to, whose order holds: no other would wait for it.
+    copies = [arguments for name, arguments in api.calls if name == "cudaMemcpyAsync"]
+    assert [(one[2:4], one[4]) for one in copies] == [((4, 1), 77), ((4, 2), 77)]
+    assert api.calls[-1] == ("cudaStreamSynchronize", (77,))
     assert gpu.used_bytes() == 4
 
 
@@ -125,6 +172,7 @@ def test_cuda_python_takes_every_call_as_it_is_made() -> None:
     if _has_driver():
         pytest.skip("with NVIDIA's driver these calls would do something")
     stream, event = runtime.cudaStream_t(0), runtime.cudaEvent_t(0)
+    # The fake copies memory for real, so that its source and its target are the same here.
     image = ctypes.create_string_buffer(4)
     calls: list[tuple[str, tuple[object, ...]]] = [
         ("cudaSetDevice", (0,)),
@@ -134,7 +182,16 @@ def test_cuda_python_takes_every_call_as_it_is_made() -> None:
         ("cudaStreamSynchronize", (stream,)),
         ("cudaEventCreate", ()),
         ("cudaMalloc", (16,)),
-        ("cudaMemcpy", (1, ctypes.addressof(image), 4, runtime.cudaMemcpyKind.cudaMemcpyHostToDevice)),
+        (
+            "cudaMemcpyAsync",
+            (
+                ctypes.addressof(image),
+                ctypes.addressof(image),
+                4,
+                runtime.cudaMemcpyKind.cudaMemcpyHostToDevice,
+                stream,
+            ),
+        ),
         ("cudaStreamBeginCapture", (stream, runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal)),
         ("cudaStreamEndCapture", (stream,)),
         ("cudaGraphInstantiate", (runtime.cudaGraph_t(0), 0)),
@@ -147,12 +204,7 @@ def test_cuda_python_takes_every_call_as_it_is_made() -> None:
         error, *values = getattr(runtime, name)(*arguments)
         assert error == runtime.cudaError_t.cudaErrorInsufficientDriver
         # As many values as the fake gives.
-        assert len(values) == len(getattr(FakeRuntime(), name)(*_as_numbers(arguments))) - 1
-
-
-def _as_numbers(arguments: tuple[object, ...]) -> tuple[object, ...]:
-    """The fake copies memory for real: its source and its target are the same here."""
-    return (arguments[1], *arguments[1:]) if len(arguments) == 4 else arguments
+        assert len(values) == len(getattr(FakeRuntime(), name)(*arguments)) - 1
 
 
 def test_cuda_python_itself_answers_in_tuples_whose_first_is_an_error() -> None:

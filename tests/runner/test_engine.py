@@ -36,10 +36,12 @@ class FakeGpu:
 
     def write(self, address: int, data: bytearray) -> None:
         self.memory[address] = bytes(data)
+        self.done.append("write")
 
-    def read(self, address: int, size_bytes: int) -> bytes:
-        assert len(self.memory[address]) == size_bytes
-        return self.memory[address]
+    def read(self, address: int, data: bytearray) -> None:
+        assert len(self.memory[address]) == len(data)
+        data[:] = self.memory[address]
+        self.done.append("read")
 
     def used_bytes(self) -> int:
         return sum(map(len, self.memory.values()))
@@ -108,7 +110,11 @@ def plan(tmp_path: Path) -> Plan:
 
 
 def _session(plan: Plan, gpu: FakeGpu, **context: Any) -> EngineSession:
-    return EngineSession(None, plan, FakeEngine(), FakeContext(gpu, **context), gpu)
+    session = EngineSession(None, plan, FakeEngine(), FakeContext(gpu, **context), gpu)
+    # The image is there before anything is timed.
+    assert gpu.done == ["write", "wait"]
+    gpu.done.clear()
+    return session
 
 
 def test_a_call_submits_and_then_waits(plan: Plan) -> None:
@@ -142,6 +148,25 @@ def test_image_0_is_timed_also_after_outputs_were_asked_for(plan: Plan) -> None:
     assert np.frombuffer(logits, "float32").tolist() == [0, 2, 4, 6]
 
 
+def test_from_memory_to_memory_the_copies_are_inside_and_waited_for_once(plan: Plan) -> None:
+    gpu = FakeGpu()
+    session = _session(plan, gpu)
+    session.host_call()
+    assert gpu.done == ["write", "submit", "read", "wait"]
+
+
+def test_a_graph_beside_the_eager_calls_tells_what_launching_costs(plan: Plan) -> None:
+    gpu = FakeGpu()
+    session = _session(plan, gpu)
+    timer = session.graph_timer()
+    assert timer and timer() == 5_000 and gpu.done == ["graph", "submit"]
+    session.call()
+    # Calls go on as they were.
+    assert gpu.done[2:] == ["submit", "wait"]
+    session.use_graph()
+    assert session.graph_timer() is None
+
+
 def test_with_a_graph_every_call_is_one_launch(plan: Plan) -> None:
     gpu = FakeGpu()
     session = _session(plan, gpu)
@@ -165,6 +190,8 @@ def test_images_of_another_type_are_not_reinterpreted(plan: Plan) -> None:
     gpu = FakeGpu()
     with pytest.raises(BackendError, match="takes float16 images and not float32"):
         EngineSession(None, plan, FakeEngine("HALF"), FakeContext(gpu), gpu)
+    with pytest.raises(BackendError, match="takes bfloat16 images and not float32"):
+        EngineSession(None, plan, FakeEngine("BF16"), FakeContext(gpu), gpu)
 
 
 def test_a_type_without_a_name_in_numpy_is_refused_before_it_is_run(plan: Plan) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from vitprof.export.inputs import seeded_inputs, write_tensors
-from vitprof.runner.backends import BackendError, backend_module, litert, litert_gpu
+from vitprof.runner.backends import BackendError, accelerator_of, backend_module, litert, litert_gpu
+from vitprof.runner.serve import Server
 from vitprof.runner.wire import Plan
 
 # A convolution, ReLU, the mean and a product, two outputs; made by `vitprof export` from the module below.
@@ -93,7 +95,11 @@ def test_a_renderer_in_software_gives_the_modules_outputs_and_is_told(
     for actual, wanted in zip(_arrays(session, 1), _expected(1), strict=True):
         np.testing.assert_allclose(actual, wanted, rtol=1e-4, atol=1e-5)
     assert session.placement_ops_share == 1.0
-    assert session.accelerator.environment()["gpu_is_software"] is True
+    accelerator = accelerator_of(session)
+    assert accelerator is not None and accelerator.environment()["gpu_is_software"] is True
+    server = Server(plan, lambda _: session, litert_gpu.version(), time.perf_counter_ns)
+    ended = server.end()
+    assert ended.peak_rss_bytes and ended.call_energy_j is None
 
 
 # Lines recorded from LiteRT 2.3.0 on SwiftShader, put together from an attention as timm writes it and from windows,

@@ -43,7 +43,7 @@ def test_calls_are_batched_only_below_a_hundred_clock_steps() -> None:
     def repeats(call_ns: int, step_ns: int) -> int:
         clock = VirtualClock()
         plan = Plan(backend="fake", options={"call_ns": call_ns})
-        return loop.calls_per_sample(FakeSession(plan, clock.wait), clock, step_ns)
+        return loop.calls_per_sample(FakeSession(plan, clock.wait).call, clock, step_ns)
 
     assert repeats(call_ns=10_000, step_ns=40) == 1
     assert repeats(call_ns=1_000, step_ns=40) == 4

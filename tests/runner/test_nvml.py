@@ -58,6 +58,14 @@ def test_the_peak_is_the_most_that_this_process_held_at_any_reading() -> None:
     assert meter.peak_bytes() == 300
 
 
+def test_a_gpu_that_answers_nothing_is_all_unknown() -> None:
+    """A Jetson's driver has NVML in part: every question may be one that it does not know."""
+    every = tuple(name for name in vars(FakeNvml) if name.startswith("nvmlDevice"))
+    meter = nvml.GpuMeter(FakeNvml([], every), "handle")
+    assert set(meter.facts()) == {"gpu_driver"} and meter.sensors() == {}
+    assert meter.energy_j() is None and meter.peak_bytes() is None
+
+
 def test_no_process_of_ours_is_no_peak_and_not_zero() -> None:
     assert nvml.GpuMeter(FakeNvml([0]), "handle").peak_bytes() is None
 

@@ -52,6 +52,47 @@ def test_runs_with_different_nodes_are_refused_and_not_added_up() -> None:
         ort.ops_from_runs([])
 
 
+def _event(category: str, name: str, duration_us: int, **facts: str) -> dict[str, object]:
+    return {"cat": category, "name": name, "dur": duration_us, "args": {"op_name": "Conv", **facts}}
+
+
+def test_on_a_gpu_a_node_takes_what_its_kernels_take_and_not_their_launching() -> None:
+    """In the form that ONNX Runtime's page on profiling shows for builds with `--enable_cuda_profiling`."""
+    gpu, cpu = {"provider": "CUDAExecutionProvider"}, {"provider": "CPUExecutionProvider"}
+    one_run = [
+        _event("Node", "a_kernel_time", 900, **gpu),
+        _event("Kernel", "implicit_gemm", 30, stream="13"),
+        _event("Kernel", "splitk_reduce", 3, stream="13"),
+        _event("Node", "shape_kernel_time", 2, **cpu),
+        _event("Node", "b_kernel_time", 700, **gpu),
+        _event("Kernel", "relu", 5, stream="13"),
+        # Re-shapes launch nothing.
+        _event("Node", "c_kernel_time", 10, **gpu),
+        _event("Session", "model_run", 2000),
+    ]
+    runs = ort.runs_from_trace(ort.with_kernel_times([_event("Session", "session_init", 9), *one_run, *one_run]))
+    times = [(op.name, op.ns) for op in ort.ops_from_runs(runs)]
+    assert times == [("a", 33_000.0), ("shape", 2_000.0), ("b", 5_000.0), ("c", 0.0)] and len(runs) == 2
+
+
+def test_a_trace_without_kernels_is_no_profile_of_a_gpu() -> None:
+    trace = json.loads(RECORDED.read_text())
+    with pytest.raises(BackendError, match="only how long its kernels take to launch") as caught:
+        ort.with_kernel_times(trace)
+    assert "--backend trt or torch" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("options", "said"), [({"provider": "tensorrt"}, "runs as one node"), ({"device": "mps"}, "runs on mps")]
+)
+def test_what_onnx_runtime_cannot_profile_is_refused_with_the_way_round(
+    tmp_path: Path, options: dict[str, str], said: str
+) -> None:
+    plan = Plan("ort", {"device": "cuda", **options}, profile_path=str(tmp_path / "profile"))
+    with pytest.raises(BackendError, match=said):
+        backend_module("ort").load(plan)
+
+
 def test_means_are_taken_of_the_runs_between_the_quartiles() -> None:
     # In order of time: 1 at 3, 2 at 0, 3 at 4, 4 at 1, 5 at 6, 6 at 2, 7 at 7, 90 at 5; two go at each end.
     assert middle_half([2, 4, 6, 1, 3, 90, 5, 7]) == [1, 2, 4, 6]

@@ -100,12 +100,31 @@ def _is_unsound(evidence: Evidence) -> bool:
         or evidence.disturbed_share > _DISTURBED_CELL_SHARE
         or evidence.stop_reason in (StopReason.FAILED, StopReason.INTERRUPTED)
         or _is_software_gpu(evidence)
+        or _emulator(evidence) is not None
+        or _hidden_blocks(evidence) > 0
+        or _clock_jumps(evidence) > 0
     )
 
 
 def _is_software_gpu(evidence: Evidence) -> bool:
     """The processor draws what a GPU was asked for: the number says nothing of any GPU."""
     return bool(evidence.ready.environment.get("gpu_is_software"))
+
+
+def _hidden_blocks(evidence: Evidence) -> int:
+    """Counted blocks during which a browser's page was hidden, or its device slept: browsers slow such pages down."""
+    return sum(bool(block.sensors.get("page_hidden") or block.sensors.get("asleep_ns")) for block in evidence.blocks)
+
+
+def _clock_jumps(evidence: Evidence) -> int:
+    """Blocks that were thrown away because their times cannot be."""
+    return sum(int(block.sensors.get("clock_jumps") or 0) for block in evidence.blocks)
+
+
+def _emulator(evidence: Evidence) -> str | None:
+    """What translated every instruction: the number says nothing of a real board."""
+    emulator = evidence.ready.environment.get("emulator")
+    return str(emulator) if emulator else None
 
 
 def _waited_share(block: Block) -> float:
@@ -127,6 +146,16 @@ def _of_machine(evidence: Evidence) -> Iterator[Doubt]:
     if _is_software_gpu(evidence):
         detail = f"the processor did the GPU's work: {facts.get('gpu')}"
         yield Doubt("software gpu", detail, "take no speed from it; measure on a machine that has a GPU")
+    if hidden := _hidden_blocks(evidence):
+        detail = f"in {hidden} of {len(evidence.blocks)} blocks the page was hidden or the device slept"
+        yield Doubt("page hidden", detail, "keep the page in front and the screen on, and run again")
+    if jumps := _clock_jumps(evidence):
+        detail = f"{jumps} blocks were measured again: their times cannot be"
+        yield Doubt("clock jump", detail, "end what sets the clock of the device, and run again")
+    emulator = _emulator(evidence)
+    if emulator is not None:
+        detail = f"{emulator} translated every instruction: wall times under emulation say nothing of a real board"
+        yield Doubt("emulated", detail, "take parity from it and, with --metric instructions, counts, but no speed")
     if evidence.throttled:
         yield Doubt("throttled", "the processor throttled during the run", "let it cool, then run again")
     if abs(evidence.raw_trend) > _DRIFT_RAW_SHARE:
@@ -158,6 +187,10 @@ def _of_measurement(evidence: Evidence, protocol: Protocol) -> Iterator[Doubt]:
         goal = text_from_share(protocol.precision_goal_share)
         detail = f"the ratio is known to ±{text_from_share(width)}, the goal was ±{goal}"
         yield Doubt("interval missed", detail, "run again with --effort strict, or with a longer --measure")
-    if evidence.ready.calls_per_sample > 1:
+    tool = evidence.ready.environment.get("tool")
+    if tool and evidence.ready.calls_per_sample > 1:
+        detail = f"{tool} tells no single calls: {evidence.ready.calls_per_sample} of them make one sample"
+        yield Doubt("aggregates only", detail, "percentiles, least and largest are of means over these calls")
+    elif evidence.ready.calls_per_sample > 1:
         detail = f"one call is near the clock's step: {evidence.ready.calls_per_sample} calls make one sample"
         yield Doubt("calls batched", detail, "percentiles are of means over these calls")

@@ -85,6 +85,7 @@ def layer_profile(profile: Profile, rows: Iterable[OpRow], *, batch: int, depth:
         by_kind=by_kind,
         by_module=_sums(ops, lambda op: None if op.kind is None else ".".join(op.module.split(".")[:depth]), share),
         disagreements=_disagreements(ops, share),
+        is_estimate=profile.is_estimate,
     )
 
 
@@ -199,6 +200,7 @@ def _layer_op(one: _Claimed, module: str, share: _Shares) -> LayerOp:
         calls=one.op.calls,
         work=share.work(one.op.ns, None if kind is None else macs, None if kind is None else moved),
         members=tuple(dict.fromkeys(row.name or row.op for row in one.known)),
+        placed=one.op.placed,
     )
 
 

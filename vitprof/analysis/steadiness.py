@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vitprof.records import Protocol, Round
+from vitprof.runner.wire import Block
 
 # Two standard deviations of a difference of two blocks; the 95 % point of the trend over five blocks of noise.
 _STEP_PER_NOISE = 2 * 2**0.5
@@ -24,11 +25,24 @@ _TWO_SPEED_GAP_SHARE = 0.15
 _TWO_SPEED_LEAST_SHARE = 0.10
 _TWO_SPEED_SEPARATION = 4.0
 _TWO_SPEED_LEAST_BLOCKS = 12
+# A block's calls cannot have taken so much longer than the wait for the block.
+_LONGEST_PER_WAITED = 10.0
+_LONGEST_BEYOND_S = 10.0
 
 
 def call_ns(samples_ns: Sequence[int], calls_per_sample: int) -> float:
     """Mean time of one call over the samples of a block."""
     return sum(samples_ns) / (len(samples_ns) * calls_per_sample)
+
+
+def is_possible(block: Block, waited_s: float) -> bool:
+    """Whether a clock that runs on can have given these times to who waited `waited_s` for them.
+
+    Two clocks never agree to the last bit; one that was set is off by minutes.
+    """
+    times_ns = (*block.set_aside_ns, *block.samples_ns)
+    is_forward = min(times_ns, default=-1) >= 0 and sum(block.samples_ns) > 0
+    return is_forward and sum(times_ns) / 1e9 <= _LONGEST_PER_WAITED * waited_s + _LONGEST_BEYOND_S
 
 
 def log_ratio(round_: Round, calls_per_sample: int) -> float:

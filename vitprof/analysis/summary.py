@@ -73,6 +73,7 @@ def summarise(
         device_p50_ns=_device_p50_ns(sets),
         energy_j_per_image=_energy_j_per_image(sets, batch),
         build_spread=_build_spread(sets),
+        launch_share=_launch_share(sets),
     )
 
 
@@ -97,6 +98,11 @@ def _build_spread(sets: Sequence[SetSamples]) -> float | None:
         return None
     medians = [float(np.median(_block_means_ns(one))) for one in sets]
     return max(medians) / min(medians) - 1
+
+
+def _launch_share(sets: Sequence[SetSamples]) -> float | None:
+    shares = [one.end.launch_share for one in sets if one.end and one.end.launch_share is not None]
+    return float(np.median(shares)) if shares else None
 
 
 def _energy_j_per_image(sets: Sequence[SetSamples], batch: int) -> float | None:
@@ -193,7 +199,12 @@ def _evidence(
 def _has_throttled(sets: Sequence[SetSamples]) -> bool:
     """The processor's count is the machine's own, a GPU's begins anew with each process."""
     by_set = [_has_grown("gpu_throttle_count", one.rounds) for one in sets]
-    return any(by_set) or _has_grown("throttle_count", [round_ for one in sets for round_ in one.rounds])
+    rounds = [round_ for one in sets for round_ in one.rounds]
+    # Of a Raspberry Pi: what it says at that moment, which may have been so before the first round.
+    is_throttled = any(round_.block.sensors.get("throttled_now") for round_ in rounds)
+    # Of a phone, the second: 0 none, then the more the hotter.
+    grown = _has_grown("throttle_count", rounds) or _has_grown("thermal_status", rounds)
+    return any(by_set) or is_throttled or grown
 
 
 def _has_grown(name: str, rounds: Sequence[Round]) -> bool:

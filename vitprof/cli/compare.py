@@ -11,7 +11,7 @@ import typer
 
 from vitprof.cli import options
 from vitprof.protocols import Effort
-from vitprof.records import Precision
+from vitprof.records import Precision, Region
 
 if TYPE_CHECKING:
     from vitprof.comparing import Choice, Compared, Sides
@@ -67,6 +67,7 @@ def compare(
     batch: options.Batch = 1,
     size: options.Size = None,
     precision: options.PrecisionOption = Precision.FP32,
+    region: options.RegionOption = Region.CALL,
     threads: options.Threads = None,
     effort: Annotated[
         Effort, typer.Option("--effort", help="How many processes, how narrow an interval.")
@@ -110,7 +111,7 @@ def compare(
     sides = Sides(*(options.names_from_list(names) for names in (backend, device, runs)))
     request = Request(
         models=tuple(models or ()),
-        protocol=protocol(effort),
+        protocol=protocol(effort, region=region),
         like=options.model_like(
             batch=batch,
             size=size,
@@ -151,7 +152,7 @@ def _compared(
         comparing.check_table_alone(request.models, sides)
         return comparing.compare_table(table, column_map, choice)
     if is_stored or sides.runs or not request.models:
-        return comparing.compare_stored(sides, choice, places(store), request.models)
+        return comparing.compare_stored(sides, choice, places(store), request.models, request.protocol.region)
     progress = progress_for(sys.stderr)
     try:
         return comparing.compare_measured(request, sides, choice, places(store), progress)

@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
-from vitprof.cli import options
+from vitprof.cli import device_setup, options, serve
 from vitprof.protocols import Effort
 from vitprof.records import Precision
 
-app = typer.Typer(help="List and show device profiles.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="List, show and check devices.", no_args_is_help=True, rich_markup_mode=None)
+app.command("setup")(device_setup.setup_device)
+app.command("clean")(device_setup.clean_device)
 
 
 @app.command("list")
@@ -54,7 +56,33 @@ def show_device(
         reach.check_reachable(device)
     except UnreachableError as error:
         missing = f"{error.message}; {error.remedy}"
+    if missing is None and reach.is_reachable(device) is None:
+        missing = f"only asking it tells: vitprof devices check {device.name}"
     show(device, peaks.measured(places().data_root, device), missing, Console())
+
+
+@app.command("check")
+def check_device(
+    name: Annotated[str, typer.Argument(help="A name from: vitprof devices list.")],
+    device_file: options.DeviceFile = None,
+    json: options.JsonFile = None,
+) -> None:
+    """Ask a device how it stands: processor, runtimes, load, temperature, who uses it, and what to mend."""
+    from vitprof.devices import profiles
+    from vitprof.devices.check import check
+    from vitprof.places import places
+    from vitprof.report import devices as report
+
+    options.check_writable(json)
+    checked = check(profiles.device(name, device_file), places().cache_root)
+    if json:
+        from vitprof.report.document import json_text
+
+        options.write_text(json, json_text(report.document_from_check(checked)))
+        return
+    from rich.console import Console
+
+    report.show_check(checked, Console())
 
 
 @app.command("calibrate")
@@ -110,3 +138,6 @@ def calibrate_device(
 
         show_calibrations(calibrated.calibrations, Console())
     return int(worst(set(calibrated.exit_codes)))
+
+
+app.command("serve")(serve.serve)

@@ -17,7 +17,7 @@ from vitprof.records import Exported, Precision
 def export(
     models: options.Models,
     to: Annotated[
-        str, typer.Option("--to", help="Formats, comma-separated: onnx, pt2, coreml, trt-rtx, litert.")
+        str, typer.Option("--to", help="Formats, comma-separated: onnx, pt2, coreml, trt, trt-rtx, litert.")
     ] = "onnx",
     output: Annotated[
         Path | None,
@@ -27,6 +27,16 @@ def export(
         bool, typer.Option("--survey", help="A table of what exports and what does not; files only with -o.")
     ] = False,
     batch: options.Batch = 1,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device",
+            "--devices",
+            help="Where trt engines are built; default: the only reachable GPU.",
+            show_default=False,
+        ),
+    ] = None,
+    device_file: options.DeviceFile = None,
     size: options.Size = None,
     precision: options.PrecisionOption = Precision.FP32,
     seed: options.Seed = 0,
@@ -34,6 +44,7 @@ def export(
     no_reparam: options.NoReparam = False,
     exporter: options.ExporterOption = None,
     compute_capability: options.ComputeCapabilities = None,
+    image_input: options.ImageInput = False,
     trust: options.Trust = False,
     json: options.JsonFile = None,
     md: Annotated[
@@ -58,15 +69,30 @@ def export(
         exporter=exporter,
     )
     formats = options.names_from_list(to)
-    like = replace(like, compute_capabilities=options.compute_capabilities_from_list(compute_capability))
+    capabilities = options.compute_capabilities_from_list(compute_capability)
+    like = replace(like, compute_capabilities=capabilities, image_input=image_input)
     if like.compute_capabilities and "trt-rtx" not in formats:
         raise UsageError("--compute-capability is of engines, and none is asked for", remedy="add --to trt-rtx")
+    if image_input and formats != ("coreml",):
+        raise UsageError(f"--image-input is of Core ML packages only, not of {to}", remedy="use --to coreml alone")
+    if (device or device_file) and "trt" not in formats:
+        raise UsageError("only engines of TensorRT are built on a --device", remedy="add --to trt, or leave it out")
     folder = output if survey else output or Path()
     progress = progress_for(sys.stderr)
     exports: list[Exported] = []
     codes: set[ExitCode] = set()
     try:
-        for one in exporting.export(models, formats, folder, like, places(), progress=progress, trust=trust):
+        for one in exporting.export(
+            models,
+            formats,
+            folder,
+            like,
+            places(),
+            progress=progress,
+            trust=trust,
+            device=device,
+            device_file=device_file,
+        ):
             exports.append(one)
             codes |= {one.exit_code, parity_exit_code(one.parity)}
     except KeyboardInterrupt:

@@ -11,7 +11,7 @@ import typer
 
 from vitprof.cli import options
 from vitprof.protocols import Effort
-from vitprof.records import Precision, Result
+from vitprof.records import Metric, Precision, Region, Result
 
 _LEAST_TIMEOUT_S = 0.1
 
@@ -24,6 +24,10 @@ def latency(
     batch: options.Batch = 1,
     size: options.Size = None,
     precision: options.PrecisionOption = Precision.FP32,
+    region: options.RegionOption = Region.CALL,
+    metric: Annotated[
+        Metric, typer.Option("--metric", help="Time, or executed instructions (on an emulated device).")
+    ] = Metric.LATENCY,
     threads: options.Threads = None,
     effort: Annotated[
         Effort, typer.Option("--effort", help="How many processes, how narrow an interval.")
@@ -63,6 +67,7 @@ def latency(
     from vitprof import pipeline, protocols
     from vitprof.errors import UsageError, worst
     from vitprof.group import Timeouts
+    from vitprof.instructions import count_instructions
     from vitprof.places import places
     from vitprof.report.progress import progress_for
     from vitprof.units import amount_from_text, duration_s_from_text, share_from_text
@@ -79,6 +84,7 @@ def latency(
             effort,
             measure=amount_from_text(measure) if measure else None,
             precision_goal_share=share_from_text(precision_goal) if precision_goal else None,
+            region=region,
         ),
         like=options.model_like(
             batch=batch,
@@ -99,7 +105,7 @@ def latency(
     )
     progress = progress_for(sys.stderr)
     try:
-        run = pipeline.measure(request, places(store), progress)
+        run = (pipeline.measure if metric is Metric.LATENCY else count_instructions)(request, places(store), progress)
     finally:
         progress.close()
     _show(run.results, samples, json, csv, md)

@@ -30,7 +30,7 @@ def layers(
         typer.Option(
             "--backend",
             "--backends",
-            help="One runtime: ort, torch, openvino; default: the device's first.",
+            help="One runtime: ort, torch, openvino, …; default: the device's first.",
             show_default=False,
         ),
     ] = None,
@@ -124,10 +124,11 @@ def layers(
         from vitprof.report.layers import share_bars
         from vitprof.report.plot_layers import layer_share_plot
 
+        estimated = ", time estimated" if profiled.profile.is_estimate else ""
         layer_share_plot(
             share_bars(profiled.profile, by),
             plot,
-            title=f"{profiled.spec.name}, {profiled.backend} {profiled.backend_version}",
+            title=f"{profiled.spec.name}, {profiled.backend} {profiled.backend_version}{estimated}",
         )
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from vitprof.errors import UsageError, VitprofError
-from vitprof.records import Exporter, ModelSpec, Precision, Source
+from vitprof.records import Exporter, ModelSpec, Precision, Region, Source
 from vitprof.units import size_from_text
 
 Models = Annotated[
@@ -36,6 +36,9 @@ Size = Annotated[
     typer.Option("--size", help="Input size H or HxW in pixels; default: the model's own.", show_default=False),
 ]
 PrecisionOption = Annotated[Precision, typer.Option("--precision", help="Of weights and activations.")]
+RegionOption = Annotated[
+    Region, typer.Option("--region", help="What is timed; e2e: from the host's memory and back, copies included.")
+]
 ExporterOption = Annotated[
     Exporter | None,
     typer.Option("--exporter", help="Way to ONNX; default: the proven one, the other as fallback.", show_default=False),
@@ -70,6 +73,9 @@ ComputeCapabilities = Annotated[
         help="Of the GPUs that trt-rtx builds for; default: 8.0,8.6,8.9,12.0.",
         show_default=False,
     ),
+]
+ImageInput = Annotated[
+    bool, typer.Option("--image-input", help="Core ML packages that take 8-bit RGB and normalise it themselves.")
 ]
 JsonFile = Annotated[
     Path | None, typer.Option("--json", help="Write JSON to FILE; - for standard output.", show_default=False)

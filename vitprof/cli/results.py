@@ -67,7 +67,9 @@ def import_results(
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILE...", help="JSON of vitprof latency, or a CSV such as timm publishes.", show_default=False
+            metavar="FILE...",
+            help="JSON of vitprof latency, a CSV such as timm publishes, a performance report of Xcode (.mlperf).",
+            show_default=False,
         ),
     ],
     map: Annotated[
@@ -75,7 +77,12 @@ def import_results(
         typer.Option("--map", help="Which column of a CSV holds what, as a TOML file.", show_default=False),
     ] = None,
     device: Annotated[
-        str | None, typer.Option("--device", help="Of all rows of a CSV; default: the file's name.", show_default=False)
+        str | None,
+        typer.Option(
+            "--device",
+            help="Of all rows of a CSV; default: the file's name. Of a report; default: its own.",
+            show_default=False,
+        ),
     ] = None,
     backend: Annotated[str | None, typer.Option("--backend", help="Of all rows of a CSV.", show_default=False)] = None,
     precision: Annotated[
@@ -88,10 +95,11 @@ def import_results(
     from vitprof.report.outside import encodable, plain
     from vitprof.store.runs import new_run
 
-    address = places(store).ready_store()
+    where = places(store)
+    address = where.ready_store()
     told = {"device": device, "backend": backend, "precision": precision}
     facts = {name: text for name, text in told.items() if text is not None}
-    documents = [_document(file, map, facts) for file in files]
+    documents = [_document(file, map, facts, where.cache_root) for file in files]
     runs = [new_run(f"import {encodable(str(file))}") for file in files]
     rows = [document.model_dump(mode="json")["results"] for document in documents]
 
@@ -144,11 +152,14 @@ def _write(document: ResultDocument, json: Path | None, csv: Path | None) -> Non
         options.write_text(csv, csv_text_from_document(document))
 
 
-def _document(file: Path, map: Path | None, facts: Mapping[str, Any]) -> ResultDocument:
+def _document(file: Path, map: Path | None, facts: Mapping[str, Any], cache_root: Path) -> ResultDocument:
     """The rows of one file; `facts` are those that a table does not say: device, backend, precision."""
     from vitprof.report.outside import encodable
     from vitprof.report.reading import document_from_text
+    from vitprof.store.xcode_reports import is_report
 
+    if is_report(file):
+        return _document_from_report(file, map, facts, cache_root)
     text = _text(file)
     if file.suffix == ".json" or text.lstrip()[:1] in ("{", "["):
         if map or facts:
@@ -159,6 +170,29 @@ def _document(file: Path, map: Path | None, facts: Mapping[str, Any]) -> ResultD
             )
         return document_from_text(text, encodable(str(file)))
     return _document_from_table(file, map, facts)
+
+
+def _document_from_report(file: Path, map: Path | None, facts: Mapping[str, Any], cache_root: Path) -> ResultDocument:
+    """The one row of a performance report of Xcode."""
+    from vitprof.report.document import rows_from_results
+    from vitprof.report.outside import plain
+    from vitprof.report.schema import ResultDocument
+    from vitprof.store.xcode_reports import read_report
+    from vitprof.xcode_results import BACKEND, SOURCE, artifact_of, result_of
+
+    if map or facts.get("backend", BACKEND) != BACKEND:
+        given = "--map" if map else f"--backend {facts['backend']}"
+        raise UsageError(
+            f"{file} is a performance report of Core ML, which {given} is not of", remedy=f"leave out {given}"
+        )
+    report = read_report(file)
+    artifact = artifact_of(report, cache_root)
+    result = result_of(report, artifact, device=facts.get("device"), precision=facts.get("precision"))
+    for doubt in result.summary.warnings if result.summary else ():
+        typer.echo(plain(f"{file}: {doubt.code}: {doubt.detail}; {doubt.remedy}"), err=True)
+    [row] = rows_from_results([result], with_samples=True).results
+    unlike = {"started_at": report.started_at} | ({} if artifact else {"source": SOURCE})
+    return ResultDocument(results=(row.model_copy(update=unlike),))
 
 
 def _document_from_table(file: Path, map: Path | None, facts: Mapping[str, Any]) -> ResultDocument:
@@ -188,7 +222,7 @@ def _text(file: Path) -> str:
     """The file's text; `UsageError` where there is none, `VitprofError` where it cannot be read."""
     if not file.is_file():
         what = "is a folder" if file.is_dir() else "there is no such file"
-        raise UsageError(f"cannot import {file}: {what}", remedy="name a JSON or a CSV file")
+        raise UsageError(f"cannot import {file}: {what}", remedy="name a JSON or a CSV file, or a .mlperf folder")
     try:
         return file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

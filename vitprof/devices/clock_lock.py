@@ -22,21 +22,30 @@ _HOLD = "import sys; from vitprof.runner.nvml import hold_clock_lock; hold_clock
 _END_S = 10.0
 
 
+def check(device: Device, clock_mhz: int | None) -> None:
+    """`UsageError` where a clock is to be locked and the device is no GPU of this machine.
+
+    `UnreachableError` where it is a GPU that is nowhere.
+    """
+    if clock_mhz is not None and reach.gpu_index(device) is None:
+        # A GPU that is nowhere is another matter than one that is elsewhere.
+        reach.check_reachable(device)
+        message = f"--lock-clocks: device '{device.name}' is no NVIDIA GPU of this machine"
+        raise UsageError(message, remedy="leave it out, or run vitprof on the machine that has the GPU", stage="device")
+
+
 @contextlib.contextmanager
 def held(device: Device, clock_mhz: int | None) -> Iterator[None]:
     """Locks the clock of `device` to `clock_mhz` until the end of the block; nothing where that is None.
 
-    `UsageError` where the device is no GPU of this machine, `UnreachableError` where the driver refuses.
+    Errors as from `check`, and `UnreachableError` where the driver refuses.
     """
     if clock_mhz is None:
         yield
         return
-    index = reach.gpu_index(device)
-    if index is None:
-        message = f"--lock-clocks: device '{device.name}' is no NVIDIA GPU of this machine"
-        raise UsageError(message, remedy="leave it out, or run vitprof on the machine that has the GPU", stage="device")
+    check(device, clock_mhz)
     try:
-        bus_id = driver_facts(index).pci_bus_id
+        bus_id = driver_facts(reach.gpu_index(device) or 0).pci_bus_id
     except BackendError as error:
         raise UnreachableError(str(error), remedy=error.remedy, stage="device") from error
     command = [sys.executable, "-c", _HOLD, bus_id, str(clock_mhz)]

@@ -8,9 +8,11 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import platform
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -18,7 +20,7 @@ from pathlib import Path
 from vitprof.devices import profiles
 from vitprof.devices.transports import Transport
 from vitprof.errors import UnreachableError, UsageError
-from vitprof.records import Device
+from vitprof.records import Device, Precision, Region
 from vitprof.runner.backends import BACKENDS, litert_gpu
 from vitprof.runner.wire import Option
 
@@ -29,8 +31,43 @@ def _local(device: Device, cache_root: Path) -> Transport:
     return LocalTransport(cache_root)
 
 
-_TRANSPORTS: Mapping[str, Callable[[Device, Path], Transport]] = {"local": _local}
+def _emulated(device: Device, cache_root: Path) -> Transport:
+    from vitprof.devices import emulation
+    from vitprof.devices.transports.emulated import EmulatedTransport
+
+    return EmulatedTransport(emulation.board(device, cache_root), cache_root)
+
+
+def _browser(device: Device, cache_root: Path) -> Transport:
+    from vitprof.devices.transports.browser import BrowserTransport
+
+    return BrowserTransport(device)
+
+
+def _ssh(device: Device, cache_root: Path) -> Transport:
+    from vitprof.devices.transports.ssh import SshTransport
+
+    return SshTransport(device, cache_root)
+
+
+def _adb(device: Device, cache_root: Path) -> Transport:
+    from vitprof.devices.transports.adb import AdbTransport
+
+    return AdbTransport(device)
+
+
+_TRANSPORTS: Mapping[str, Callable[[Device, Path], Transport]] = {
+    "local": _local,
+    "adb": _adb,
+    "ssh": _ssh,
+    "browser": _browser,
+    "emulated": _emulated,
+}
 _NVIDIA_SMI_TIMEOUT_S = 10
+# What the firmware calls the board, on ARM.
+_BOARD = Path("/proc/device-tree/model")
+# What runs there is timed by a tool of its own, in the region that is that tool's.
+_OWN_REGION = ("adb", "browser")
 # Backends that run on the processor unless they are told another device.
 _ANYWHERE = ("torch", "compile", "ort")
 
@@ -59,20 +96,33 @@ def device_for(device: Device, backends: Sequence[str]) -> Device:
 
     `UnreachableError` that names the devices where none or several are reachable.
     """
-    lacking = [name for name in backends if name in BACKENDS and name not in device.backends]
-    offering = [one for one in profiles.devices() if set(backends) <= set(one.backends)] if lacking else []
+    lacking = [name for name in backends if name in BACKENDS and not offers(device, name)]
+    every = profiles.devices() if lacking else ()
+    offering = [one for one in every if all(offers(one, name) for name in backends)]
     if device.name != "local" or not offering:
         return device
-    reachable = [one for one in offering if is_reachable(one)]
+    reachable = [one for one in offering if is_reachable(one) is not False]
     if len(reachable) == 1:
         return reachable[0]
     names = ", ".join(one.name for one in reachable or offering)
+    # A phone takes more than a name: what needs none is proposed first.
+    first = min(reachable or offering, key=lambda one: one.kind == profiles.Kind.MOBILE_GPU)
     which = "several reachable devices offer it" if reachable else "no reachable device offers it; known ones that do"
     raise UnreachableError(
         f"this machine's processor has no backend '{lacking[0]}', and {which}: {names}",
-        remedy=f"choose one: --device {(reachable or offering)[0].name} (its profile says what it needs)",
+        remedy=f"choose one: --device {first.name} (vitprof devices show {first.name} says what it needs)",
         stage="device",
     )
+
+
+def offers(device: Device, backend: str) -> bool:
+    """Whether `device` has `backend`; `local` has none that its system has no runtime for."""
+    return backend in device.backends and (device.transport != "local" or can_run_here(backend))
+
+
+def can_run_here(backend: str) -> bool:
+    """Whether this system is one that the runtime of `backend` is made for."""
+    return sys.platform == "darwin" or not BACKENDS[backend].needs_macos
 
 
 def options_of(device: Device, backend: str) -> dict[str, Option]:
@@ -80,6 +130,8 @@ def options_of(device: Device, backend: str) -> dict[str, Option]:
     options = dict(device.options.get(backend, {}))
     if device.kind == "gpu" and (backend in _ANYWHERE or BACKENDS[backend].needs_nvidia):
         options.setdefault("device", f"cuda:{gpu_index(device) or 0}")
+    if device.cores:
+        options.setdefault("cores", device.cores)
     return options
 
 
@@ -93,29 +145,88 @@ def gpu_index(device: Device) -> int | None:
 
 
 def check_reachable(device: Device) -> None:
-    """`UnreachableError` with what to write where, unless `device` can be measured on."""
+    """`UnreachableError` with what to write where, unless `device` can be measured on, or connecting alone can tell.
+
+    Quick: nothing is asked over a network.
+    """
     if is_here(device):
         return
-    profile = profiles.user_folder() / f"{device.name}.toml"
-    if device.host is None:
+    check = _CHECKS.get(device.transport)
+    if check is not None:
+        check(device)
+    if device.transport not in _TRANSPORTS:
         raise UnreachableError(
-            f"device '{device.name}': no {device.chip} in this machine and no host named for it",
-            remedy=f'copy its profile to {profile} and add the line: host = "user@server"',
+            f"device '{device.name}': this version has no transport '{device.transport}'",
+            remedy=f"install vitprof on that machine and run it there with --device {device.name}",
             stage="device",
         )
-    raise UnreachableError(
-        f"device '{device.name}' at {device.host}: this version has no transport '{device.transport}'",
-        remedy=f"install vitprof on that machine and run it there with --device {device.name}",
-        stage="device",
-    )
 
 
-def is_reachable(device: Device) -> bool:
+def is_reachable(device: Device) -> bool | None:
+    """Whether `device` can be measured on; None where nothing is missing here and only connecting can tell."""
     try:
         check_reachable(device)
     except UnreachableError:
         return False
-    return True
+    return True if is_here(device) or device.transport in _NO_NETWORK else None
+
+
+def _check_host(device: Device) -> None:
+    """A device of transport ssh: no host, no device."""
+    if device.host is None:
+        raise UnreachableError(
+            f"device '{device.name}': no {device.chip} in this machine and no host named for it",
+            remedy=f"write {own_profile(device)} with these lines: "
+            f'extends = "{device.name}" and host = "user@server" (or a name from ~/.ssh/config)',
+            stage="device",
+        )
+
+
+def _check_page(device: Device) -> None:
+    """A device of transport browser: a page must be open, which the server on this machine knows."""
+    from vitprof.devices.transports.browser import page_of
+
+    page_of(device)
+
+
+def _check_set_up(device: Device) -> None:
+    """An emulated device: it must have been made."""
+    from vitprof.devices import emulation
+    from vitprof.places import places
+
+    emulation.board(device, places().cache_root)
+
+
+def own_profile(device: Device) -> Path:
+    """Where the user's own profile of that name lies, or is to be written."""
+    return profiles.user_folder() / f"{device.name}.toml"
+
+
+def _check_adb(device: Device) -> None:
+    from vitprof.devices.transports import adb
+
+    adb.check(device)
+
+
+# What is missing here, before anything is asked over a network: a name, a program, a set-up.
+_CHECKS: Mapping[str, Callable[[Device], None]] = {
+    "adb": _check_adb,
+    "ssh": _check_host,
+    "browser": _check_page,
+    "emulated": _check_set_up,
+}
+# Of these a check says all.
+_NO_NETWORK = ("local", "browser", "emulated")
+
+
+def check_times_count(device: Device) -> None:
+    """`UsageError` for an emulated device: its times say nothing of a board, so nothing is concluded from them."""
+    if device.kind == profiles.Kind.EMULATED:
+        raise UsageError(
+            f"device '{device.name}' is emulated: its times are compared with none and shared out among no layers",
+            remedy=f"count instructions: vitprof latency MODEL --device {device.name} --metric instructions",
+            stage="device",
+        )
 
 
 def check_backend(name: str, device: Device) -> None:
@@ -130,9 +241,38 @@ def check_backend(name: str, device: Device) -> None:
         )
 
 
+def check_precision(name: str, precision: Precision) -> None:
+    """`UsageError` with what backend `name` computes in, unless `precision` is among it."""
+    offered = BACKENDS[name].precisions
+    if precision not in offered:
+        raise UsageError(
+            f"backend '{name}' does not compute in {precision}; it has {', '.join(offered)}",
+            remedy=f"use --precision {offered[0]}, or another --backend",
+            stage="backend",
+        )
+
+
+def check_region(name: str, device: Device, region: str) -> None:
+    """`UsageError` unless backend `name` can be timed in `region` on `device`."""
+    if region == Region.CALL or (BACKENDS[name].has_e2e and device.transport not in _OWN_REGION):
+        return
+    raise UsageError(
+        f"backend '{name}' on device '{device.name}' cannot be timed from host memory to host memory",
+        remedy="leave out --region",
+        stage="backend",
+    )
+
+
 def check_installed(name: str, device: Device) -> None:
     """`UnreachableError` where `device` is this machine and the runtime of backend `name` is not installed in it."""
     entry = BACKENDS[name]
+    if is_here(device) and not can_run_here(name):
+        raise UnreachableError(
+            f"backend '{name}' runs on macOS only, and this machine runs {platform.system()}",
+            remedy='name a Mac: --device macbook-m2 with host = "user@mac" in its profile; without one, '
+            "vitprof export MODEL --to coreml and Xcode measure an iPhone (docs/iphone.md)",
+            stage="backend",
+        )
     if is_here(device) and entry.requires and importlib.util.find_spec(entry.requires) is None:
         raise UnreachableError(
             f"backend '{name}' needs the package {entry.requires}, which is not installed",
@@ -147,12 +287,21 @@ def check_installed(name: str, device: Device) -> None:
         )
 
 
+def _jetson(board: Path) -> tuple[str, ...]:
+    """The GPU of a Jetson by the name of its board: most of their systems have no nvidia-smi."""
+    try:
+        name = board.read_text(errors="replace").strip("\0 \n")
+    except OSError:
+        return ()
+    return (name,) if "NVIDIA" in name else ()
+
+
 @cache
 def accelerators() -> tuple[str, ...]:
     """Names of the NVIDIA GPUs in this machine, as their driver gives them."""
     program = shutil.which("nvidia-smi")
     if program is None:
-        return ()
+        return _jetson(_BOARD)
     command = [program, "--query-gpu=name", "--format=csv,noheader"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_NVIDIA_SMI_TIMEOUT_S, check=False)

@@ -19,7 +19,27 @@ from vitprof.errors import VitprofError
 
 # The oldest time that a zip can hold.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-_ENTRY = b"from vitprof.runner.__main__ import main\nimport os\n\nmain()\nos._exit(0)\n"
+# Old Pythons must be able to read this far, to say that they are too old: as a message to the host that waits for one,
+# and in a line for a person.
+_ENTRY = b"""\
+import sys
+
+if sys.version_info < (3, 9):
+    text = "Python 3.9 or newer is needed on the device, and this is %d.%d (%s)" % (
+        sys.version_info[0], sys.version_info[1], sys.executable)
+    remedy = "name another one in the profile of the device: python = \\"/usr/bin/python3.9\\""
+    import json
+    sys.stdout.write(json.dumps({"type": "failure", "stage": "load", "error": text, "remedy": remedy}) + "\\n")
+    sys.stdout.flush()
+    sys.stderr.write(text + "\\n")
+    sys.exit(1)
+
+from vitprof.runner.__main__ import main
+import os
+
+main()
+os._exit(0)
+"""
 
 
 @cache

@@ -53,6 +53,9 @@ def artifact_key(spec: ModelSpec, format: str, content_sha256: str | None = None
     if not spec.compute_capabilities:
         # Of an engine only: nothing else is another for them.
         del asked["compute_capabilities"]
+    if not spec.image_input:
+        # It came later: what does not use it keeps its key.
+        del asked["image_input"]
     if content_sha256 is not None:
         # The same bytes in another place are the same model.
         asked = {key: value for key, value in asked.items() if key not in ("name", "path")}

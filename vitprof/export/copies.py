@@ -58,8 +58,10 @@ def file_name(artifact: Artifact) -> str:
     # Of a file its own name, of a factory both.
     name = spec.name if spec.path is None else "-".join(filter(None, (Path(spec.path).stem, spec.factory)))
     stem = _UNSAFE.sub("-", name).strip(".-") or "model"
+    # Before the precision, which a report of Xcode has at the end of a model's name.
+    kind = "-image" if spec.image_input else ""
     suffix = "" if spec.precision is Precision.FP32 else f"-{spec.precision.value}"
-    return f"{prefix}{stem}{suffix}{artifact.path.suffix}"
+    return f"{prefix}{stem}{kind}{suffix}{artifact.path.suffix}"
 
 
 def _copy_renamed(source: Path, target: Path, own: str, name: str) -> None:

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitprof.errors import UnreachableError, VitprofError
-from vitprof.export import rank4
+from vitprof.export import coreml_image, rank4
+from vitprof.export.coreml_image import Normalisation
 from vitprof.export.onnx_export import INPUT_NAME, cause_of, flattening, without_fast_attention
 from vitprof.export.quiet import silenced
 
@@ -70,11 +71,17 @@ def check_installed() -> None:
 
 
 def export_coreml(
-    module: torch.nn.Module, input_shape: tuple[int, ...], package: Path, *, is_half: bool
+    module: torch.nn.Module,
+    input_shape: tuple[int, ...],
+    package: Path,
+    *,
+    is_half: bool,
+    normalisation: Normalisation | None = None,
 ) -> CoremlExport:
     """Writes `module` for images of `input_shape` to the folder `package`, in fp16 (`is_half`) or fp32 throughout.
 
-    Inputs and outputs have the same type as the arithmetic. `VitprofError` (stage "export") where no way leads there;
+    Inputs and outputs have the same type as the arithmetic; with `normalisation` the input is an image of 8-bit RGB,
+    which the program normalises so. `VitprofError` (stage "export") where no way leads there;
     `OSError` where the folder cannot be written.
     """
     import torch
@@ -84,8 +91,9 @@ def export_coreml(
         shutil.rmtree(package, ignore_errors=True)
         try:
             with silenced(), without_fast_attention(), torch.no_grad():
-                source, told = way.source(flattening(module), torch.zeros(input_shape))
-                converted = _converted(source, input_shape, package, is_half)
+                wrapped = coreml_image.normalising(module, normalisation) if normalisation else flattening(module)
+                source, told = way.source(wrapped, torch.zeros(input_shape))
+                converted = _converted(source, _input(input_shape, normalisation, is_half), package, is_half)
                 modules = _modules(converted)
                 _make_repeatable(package)
         except OSError:
@@ -96,7 +104,9 @@ def export_coreml(
             continue
         precision = "fp16" if is_half else "fp32"
         exporter = f"{PACKAGE} {version(PACKAGE)}, {way.title}, {precision}, {_SYSTEMS}"
-        return CoremlExport(exporter, "float16" if is_half else "float32", (*troubles, *told), modules)
+        dtype = coreml_image.DTYPE if normalisation else "float16" if is_half else "float32"
+        normalised = (f"takes 8-bit pixels and normalises them itself: {normalisation}",) if normalisation else ()
+        return CoremlExport(exporter, dtype, (*troubles, *told, *normalised), modules)
     raise VitprofError(f"the model does not convert to Core ML: {'; '.join(troubles)}", remedy=_REMEDY, stage="export")
 
 
@@ -166,14 +176,22 @@ def _remove_aliases(graph_module: Any) -> dict[str, str]:
     return names
 
 
-def _converted(source: Any, input_shape: tuple[int, ...], package: Path, is_half: bool) -> Any:
+def _input(input_shape: tuple[int, ...], normalisation: Normalisation | None, is_half: bool) -> Any:
     import coremltools
     import numpy as np
 
-    dtype = np.float16 if is_half else np.float32
+    if normalisation:
+        # Its scale stays 1 and its bias 0: the program does that, for each channel apart.
+        return coremltools.ImageType(name=INPUT_NAME, shape=input_shape, color_layout=coremltools.colorlayout.RGB)
+    return coremltools.TensorType(name=INPUT_NAME, shape=input_shape, dtype=np.float16 if is_half else np.float32)
+
+
+def _converted(source: Any, image: Any, package: Path, is_half: bool) -> Any:
+    import coremltools
+
     return coremltools.convert(
         source,
-        inputs=[coremltools.TensorType(name=INPUT_NAME, shape=input_shape, dtype=dtype)],
+        inputs=[image],
         convert_to="mlprogram",
         minimum_deployment_target=getattr(coremltools.target, TARGET),
         compute_precision=coremltools.precision.FLOAT16 if is_half else coremltools.precision.FLOAT32,

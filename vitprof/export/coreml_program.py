@@ -32,11 +32,14 @@ def read_program(package: Path, modules: Mapping[str, str] | None = None, parame
     model's parameters, by which constants are recognised and the modules of operators that read them.
     `VitprofError` where it is no ML program.
     """
-    function = _main_function(package)
+    spec = _ml_program(package)
+    function = spec.mlProgram.functions[MAIN]
     block = function.block_specializations[function.opset]
     walk = _Walk(modules or {}, {_sanitised(name): name for name in parameters})
     inputs = tuple(walk.add(_value(one.name, one.type, depends_on_input=True)) for one in function.inputs)
-    return MilProgram(function.opset, inputs, tuple(walk.ops(block.operations)))
+    # The function itself has tensors only: that an input is an image stands in the description.
+    takes_image = any(one.type.WhichOneof("Type") == "imageType" for one in spec.description.input)
+    return MilProgram(function.opset, inputs, tuple(walk.ops(block.operations)), takes_image)
 
 
 def facts_of(program: MilProgram, params: int | None, macs: int | None) -> ProgramFacts:
@@ -46,6 +49,7 @@ def facts_of(program: MilProgram, params: int | None, macs: int | None) -> Progr
         dtypes=_counts(op.outputs[0].dtype for op in program.ops if op.outputs),
         params=params,
         macs=macs,
+        takes_image=program.takes_image,
     )
 
 
@@ -56,7 +60,7 @@ def _counts(names: Iterable[str]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda entry: (-entry[1], entry[0])))
 
 
-def _main_function(package: Path) -> Any:
+def _ml_program(package: Path) -> Any:
     try:
         with silenced():
             from coremltools.models.utils import load_spec
@@ -66,7 +70,7 @@ def _main_function(package: Path) -> Any:
         raise _unfit(package, first_line(error)) from error
     if spec.WhichOneof("Type") != "mlProgram" or MAIN not in spec.mlProgram.functions:
         raise _unfit(package, "it holds no ML program")
-    return spec.mlProgram.functions[MAIN]
+    return spec
 
 
 def _unfit(package: Path, why: str) -> VitprofError:

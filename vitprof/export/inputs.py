@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,6 +28,24 @@ def seeded_inputs(shape: tuple[int, ...], dtype: str, count: int, seed: int) -> 
 
     generator = np.random.default_rng(seed)
     return [generator.standard_normal(shape, dtype=np.float32).astype(dtype) for _ in range(count)]
+
+
+def seeded_pixels(shape: tuple[int, ...], count: int, seed: int) -> list[npt.NDArray[np.uint8]]:
+    """`count` arrays of `shape`, every value from 0 to 255 as likely as any other."""
+    import numpy as np
+
+    generator = np.random.default_rng(seed)
+    return [generator.integers(0, 256, shape, dtype=np.uint8) for _ in range(count)]
+
+
+def dtype_of(name: str) -> np.dtype[Any]:
+    """The type that `name` stands for, `bfloat16` among them, which numpy knows from ml_dtypes only."""
+    import numpy as np
+
+    if name == "bfloat16":
+        import ml_dtypes  # noqa: F401 - tells numpy of it
+
+    return np.dtype(name)
 
 
 def write_tensors(path: Path, tensors: list[npt.NDArray[np.floating]]) -> None:

@@ -16,17 +16,18 @@ if TYPE_CHECKING:
 _WEIGHTS = "weights.pt"
 
 
-def write_module(module: torch.nn.Module, recipe: Mapping[str, object], folder: Path, *, is_half: bool) -> Path:
-    """The path of the recipe in `folder`."""
+def write_module(module: torch.nn.Module, recipe: Mapping[str, object], folder: Path, *, dtype: str) -> Path:
+    """The path of the recipe in `folder`, for a module in `dtype`: float32, float16 or bfloat16."""
     import torch
 
     weights = {
-        name: value.half() if is_half and value.is_floating_point() else value
+        name: value.to(getattr(torch, dtype)) if dtype != "float32" and value.is_floating_point() else value
         for name, value in module.state_dict().items()
     }
     torch.save(weights, folder / _WEIGHTS)
     path = folder / "recipe.json"
-    path.write_text(json.dumps({**recipe, "half": is_half, "weights": _WEIGHTS}, indent=1, sort_keys=True))
+    told = {"half": dtype == "float16", "bfloat16": dtype == "bfloat16", "weights": _WEIGHTS}
+    path.write_text(json.dumps({**recipe, **told}, indent=1, sort_keys=True))
     return path
 
 

@@ -50,7 +50,9 @@ def export_onnx(
     *,
     any_batch: bool = False,
 ) -> OnnxExport:
-    """Writes `module` for fp32 images of `input_shape` to `path`, weights over 2 GB into `<path>.data` beside it.
+    """Writes `module` for images of `input_shape` in the type of its weights (fp32 or bf16) to `path`.
+
+    Weights over 2 GB go into `<path>.data` beside it.
 
     With `any_batch` the file leaves the number of images free, under the name "batch". `VitprofError` (stage
     "export") where no exporter can; `OSError` where the file cannot be written.
@@ -118,7 +120,8 @@ def _write(
         options = {"dynamo": True, "dynamic_shapes": batch, "external_data": is_large}
     # torch.export takes a dimension of one for a constant.
     shape = (max(2, input_shape[0]), *input_shape[1:]) if any_batch else input_shape
-    image = torch.zeros(shape)
+    dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
+    image = torch.zeros(shape, dtype=dtype)
     with silenced(), without_fast_attention(), torch.no_grad():
         flat = flattening(module)
         if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from vitprof.records import Interval, Result, Roofline, StopReason, Summary
+from vitprof.records import Instructions, Interval, Result, Roofline, StopReason, Summary
 from vitprof.report.cell import BROKEN, chip_of, failure_of, is_broken, keys_of, placement_ops_share
 from vitprof.report.notes import parity_phrases
 from vitprof.report.outside import plain
@@ -59,6 +59,8 @@ def lines_of(result: Result) -> Iterator[Line]:
         yield Line("outcome", ("failed", f"at {plain(failure.stage)}", "(see Failures)"), verdict="failed")
     if result.summary is not None:
         yield from _timing(result, result.summary)
+    if result.instructions is not None:
+        yield _instructions(result, result.instructions)
     yield from _cost(result)
     if result.summary is not None:
         yield _cold(result.summary)
@@ -72,6 +74,14 @@ def lines_of(result: Result) -> Iterator[Line]:
         yield Line("artifact", (artifact.format, text_from_bytes(artifact.bytes), f"by {plain(artifact.exporter)}"))
     for index, fixup in enumerate(result.artifact.fixups if result.artifact else ()):
         yield Line("" if index else "fix-ups", (plain(fixup),))
+
+
+def _instructions(result: Result, counted: Instructions) -> Line:
+    version = f"{plain(result.backend)} {plain(result.backend_version or NOT_KNOWN)}"
+    spread = f"{_plural(counted.calls, 'call')} within {text_from_share(counted.spread, 4)}"
+    value = f"{counted.per_inference:,} an inference"
+    by = f"by {version}, counted in {plain(counted.counted_by)}"
+    return Line("instructions", (value, by, spread), is_headline=True, is_void=is_broken(result))
 
 
 def _builds(result: Result, summary: Summary) -> Iterator[Line]:
@@ -103,6 +113,9 @@ def _timing(result: Result, summary: Summary) -> Iterator[Line]:
     if summary.device_p50_ns is not None:
         device = f"p50 {text_from_ns(summary.device_p50_ns, unit)} by the GPU's own clock"
         yield Line("device time", (device, "(calls beside the counted ones)"), is_void=void)
+    if summary.launch_share is not None:
+        launches = f"{text_from_share(summary.launch_share)} of a call by that clock goes into launching its kernels"
+        yield Line("launches", (launches, "(a CUDA graph of it takes so much less)"), is_void=void)
     yield _ratio(summary, void)
     corrected = text_from_ns(summary.drift_corrected_ns, unit)
     why = () if summary.drift_corrected_ns is not None else ("(no stored time of the reference yet)",)
@@ -178,8 +191,11 @@ def _samples(result: Result, summary: Summary) -> Line:
 
 
 def _placed(result: Result) -> tuple[str, ...]:
-    share = placement_ops_share(result)
-    return (f"{text_from_share(share)} of the operators placed there",) if share is not None and share < 1 else ()
+    share, macs = placement_ops_share(result), result.placement_macs_share
+    if share is None or share >= 1:
+        return ()
+    work = f", {text_from_share(macs)} of the MACs" if macs is not None else ""
+    return (f"{text_from_share(share)} of the operators placed there{work}",)
 
 
 def _interval(interval: Interval, shown: Callable[[float], str]) -> tuple[str, ...]:

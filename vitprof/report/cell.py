@@ -22,7 +22,7 @@ def failure_of(result: Result) -> Failure | None:
         return result.failure
     if result.samples is not None and result.samples.failure is not None:
         return result.samples.failure
-    if result.summary is None:
+    if result.summary is None and result.instructions is None:
         return Failure("run", "nothing was measured", "run the same command again")
     return None
 

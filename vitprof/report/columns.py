@@ -44,7 +44,7 @@ def counts_column(name: str, values: Sequence[float | None], spare: int = 0, *, 
     largest = max((value for value in values if value is not None), default=0.0)
     prefix, scale = next(((prefix, scale) for prefix, scale in _PREFIXES if largest >= scale), ("", 1.0))
     # What is no unit is a word.
-    head = f"{prefix}{name}" if name != "params" else f"{prefix} {name}".lstrip()
+    head = f"{prefix} {name}".lstrip() if name in ("params", "instructions") else f"{prefix}{name}"
     return Column(head, tuple(number(value, scale) for value in values), spare, is_timing=is_timing)
 
 

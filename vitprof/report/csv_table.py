@@ -80,6 +80,7 @@ COLUMNS = (
     ("protocol_hash", "protocol_hash"),
     ("vitprof_version", "vitprof_version"),
     ("started_at", "started_at"),
+    ("instructions_per_inference", "instructions_per_inference.value"),
 )
 
 

@@ -18,6 +18,7 @@ from vitprof.records import (
     Device,
     Doubt,
     Exported,
+    Instructions,
     Interval,
     Latency,
     Parity,
@@ -42,6 +43,7 @@ from vitprof.report.schema import (
     DeviceDocument,
     DeviceRow,
     FailurePart,
+    InstructionsPart,
     KindPart,
     LatencyPart,
     LaunchPart,
@@ -135,11 +137,17 @@ def _export_row(one: Exported) -> ArtifactRow:
 
 
 def _program(program: ProgramFacts) -> ProgramPart:
-    return ProgramPart(ops=program.ops, dtypes=program.dtypes, params=program.params, macs=program.macs)
+    return ProgramPart(
+        input="image" if program.takes_image else "tensor",
+        ops=program.ops,
+        dtypes=program.dtypes,
+        params=program.params,
+        macs=program.macs,
+    )
 
 
-def document_from_devices(devices: Sequence[Device], reachable: Mapping[str, bool]) -> DeviceDocument:
-    """The document of `devices list`; a device that is not in `reachable` was not asked: `null`."""
+def document_from_devices(devices: Sequence[Device], reachable: Mapping[str, bool | None]) -> DeviceDocument:
+    """The document of `devices list`; a device that was not asked, since only connecting can tell, has `null`."""
     return DeviceDocument(
         devices=tuple(
             DeviceRow(
@@ -219,13 +227,14 @@ def _row(result: Result, with_samples: bool) -> ResultRow:
         outcome="failed" if failure else "ok",
         failure=_given(failure, _failure),
         **_measurements(result),
+        instructions_per_inference=_given(result.instructions, _instructions),
         utilisation=_rounded(result.utilisation),
         bound=result.roofline.bound if result.roofline else None,
         roofline_ns=round(result.roofline.total_ns) if result.roofline else None,
         cost=_cost(artifact.cost) if artifact else None,
         parity=_given(result.parity, _parity),
         artifact=_given(artifact, _artifact),
-        placement=_placement(placement_ops_share(result)) if ready else None,
+        placement=_placement(placement_ops_share(result), result.placement_macs_share) if ready else None,
         grade=result.summary.grade.value if result.summary and not failure else None,
         protocol_hash=result.protocol.hash,
         environment=result.environment,
@@ -252,8 +261,18 @@ def _measurements(result: Result) -> dict[str, Any]:
         "achieved_macs_per_s": _rounded(summary.achieved_macs_per_s),
         "memory": MemoryPart(peak_rss_bytes=summary.peak_rss_bytes, peak_device_bytes=summary.peak_device_bytes),
         "energy_j_per_image": _rounded(summary.energy_j_per_image),
+        "launch_share": _rounded(summary.launch_share),
         "warnings": tuple(map(_warning, summary.warnings)),
     }
+
+
+def _instructions(instructions: Instructions) -> InstructionsPart:
+    return InstructionsPart(
+        value=instructions.per_inference,
+        spread=six_digits(instructions.spread),
+        calls=instructions.calls,
+        counted_by=encodable(instructions.counted_by),
+    )
 
 
 def _warning(doubt: Doubt) -> WarningPart:
@@ -343,9 +362,10 @@ def _artifact(artifact: Artifact) -> ArtifactPart:
     )
 
 
-def _placement(ops: float | None) -> PlacementPart:
-    # Which MACs the misplaced operators hold is not known; all or nothing is the same share of both.
-    return PlacementPart(ops=ops, macs=ops if ops in (0.0, 1.0) else None)
+def _placement(ops: float | None, macs: float | None) -> PlacementPart:
+    # Where the MACs of misplaced operators are not known, all or nothing is the same share of both.
+    known = macs if macs is not None else ops if ops in (0.0, 1.0) else None
+    return PlacementPart(ops=_rounded(ops), macs=_rounded(known))
 
 
 def _failure(failure: Failure) -> FailurePart:

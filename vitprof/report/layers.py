@@ -33,27 +33,37 @@ def sections_of(model: ProfiledModel, by: By, *, is_whole: bool = False) -> tupl
     """What `layers` shows: how the time is shared `by`, then where that disagrees with the MACs most."""
     profile = model.profile
     most = None if is_whole else MOST_ROWS
+    time = "time, est." if profile.is_estimate else "time"
     if by is By.OP:
         ops = sorted(profile.ops, key=lambda op: -op.work.ns)[:most]
-        columns, left_out = (*_op_columns(ops), *_work_columns([op.work for op in ops])), len(profile.ops) - len(ops)
-        columns = (*columns, _members_column(ops))
+        works = _work_columns([op.work for op in ops], time)
+        columns, left_out = (*_op_columns(ops), *works), len(profile.ops) - len(ops)
+        columns = (*columns, *_placed_columns(ops), _members_column(ops))
     else:
         whole = profile.by_kind if by is By.KIND else profile.by_module
         sums = whole[:most]
-        columns, left_out = _sum_columns(sums, by), len(whole) - len(sums)
+        columns, left_out = _sum_columns(sums, by, time), len(whole) - len(sums)
     rest = (f"{left_out} more with less time: --all shows them.",) if left_out else ()
-    sections = [Section(title_of(model), _facts(profile), columns, closing=(*rest, _LEGEND), level=1)]
+    sections = [Section(title_of(model), _facts(profile), columns, closing=(*rest, _legend(profile)), level=1)]
     if profile.disagreements:
-        told = Column("takes more of the time than it has of the MACs", profile.disagreements, is_number=False)
+        time = "estimated time" if profile.is_estimate else "time"
+        head = f"takes more of the {time} than it has of the MACs"
+        told = Column(head, profile.disagreements, is_number=False)
         sections.append(Section("Disagreements", columns=(told,)))
     return tuple(sections)
 
 
 _LEGEND = (
     "Time: of all operators together. MACs and bytes: counted in the model as it is, in fp32; a fused operator moves "
-    "fewer bytes. A profiler costs time in every operator: this says how the time is shared, `vitprof latency` how "
-    "long it is."
+    "fewer bytes."
 )
+_PROFILER = (
+    "A profiler costs time in every operator: this says how the time is shared, `vitprof latency` how long it is."
+)
+
+
+def _legend(profile: LayerProfile) -> str:
+    return _LEGEND if profile.is_estimate else f"{_LEGEND} {_PROFILER}"
 
 
 def title_of(model: ProfiledModel) -> str:
@@ -78,11 +88,12 @@ def csv_text(profile: LayerProfile) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     heads = ("name", "op", "kind", "module", "calls", "ns", "time_share", "macs", "macs_share", "bytes", "bytes_share")
-    writer.writerow((*heads, "macs_per_s", "members"))
+    writer.writerow((*heads, "macs_per_s", "members", "placed", "estimated"))
     for op in profile.ops:
         names = (op.name, op.op, op.kind and op.kind.value, op.module)
         numbers = _part(op.work).model_dump().values()
-        writer.writerow(map(csv_cell, (*names, op.calls, *numbers, "; ".join(op.members))))
+        facts = ("; ".join(op.members), op.placed, "yes" if profile.is_estimate else "no")
+        writer.writerow(map(csv_cell, (*names, op.calls, *numbers, *facts)))
     return file.getvalue()
 
 
@@ -106,6 +117,7 @@ def document(model: ProfiledModel) -> LayersDocument:
         overhead_ns=round(profile.overhead_ns),
         unattributed_share=_rounded(profile.unattributed_share),
         unseen_macs_share=_rounded(profile.unseen_macs_share),
+        estimated=profile.is_estimate,
         by_kind=tuple(LayerKindPart(kind=one.name, ops=one.ops, work=_part(one.work)) for one in profile.by_kind),
         by_module=tuple(
             LayerModulePart(module=None if one.name is None else encodable(one.name), ops=one.ops, work=_part(one.work))
@@ -120,6 +132,7 @@ def document(model: ProfiledModel) -> LayersDocument:
                 calls=op.calls,
                 work=_part(op.work),
                 members=tuple(map(encodable, op.members)),
+                placed=None if op.placed is None else encodable(op.placed),
             )
             for op in profile.ops
         ),
@@ -129,10 +142,16 @@ def document(model: ProfiledModel) -> LayersDocument:
 
 def _facts(profile: LayerProfile) -> tuple[str, ...]:
     overhead = profile.overhead_ns / profile.total_ns if profile.total_ns else None
+    measured = f"the mean of {profile.runs} runs; {text_from_share(overhead)} of it"
     facts = [
-        f"{text_from_ns(profile.total_ns)} an inference under the profiler, the mean of {profile.runs} runs; "
-        f"{text_from_share(overhead)} of it between operators (the runtime, the profiler)."
+        f"{text_from_ns(profile.total_ns)} an inference under the profiler, {measured} between operators (the runtime, "
+        "the profiler)."
     ]
+    if profile.is_estimate:
+        facts = [
+            f"{text_from_ns(profile.total_ns)} an inference, {measured} in no operator by the estimate. ESTIMATED: the "
+            "whole was measured, how it is shared is what the runtime takes each operator's cost for."
+        ]
     if profile.unattributed_share:
         facts.append(f"{text_from_share(profile.unattributed_share)} of the operators' time: not told what it is.")
     if profile.unseen_macs_share:
@@ -158,11 +177,18 @@ def _members_column(ops: Sequence[LayerOp]) -> Column:
     return Column("does the work of", tuple(cells), spare=3, is_number=False)
 
 
-def _sum_columns(sums: Sequence[LayerSum], by: By) -> tuple[Column, ...]:
+def _placed_columns(ops: Sequence[LayerOp]) -> tuple[Column, ...]:
+    """Which unit runs each, where the runtime has several."""
+    if not any(op.placed for op in ops):
+        return ()
+    return (Column("runs on", tuple(op.placed or NOT_KNOWN for op in ops), is_number=False),)
+
+
+def _sum_columns(sums: Sequence[LayerSum], by: By, time: str) -> tuple[Column, ...]:
     return (
         Column(by.value, tuple(_label(one.name) for one in sums), is_number=False),
         Column("operators", tuple(str(one.ops) for one in sums), spare=2),
-        *_work_columns([one.work for one in sums]),
+        *_work_columns([one.work for one in sums], time),
     )
 
 
@@ -170,9 +196,9 @@ def _label(name: str | None) -> str:
     return _UNTOLD if name is None else name or _MODEL
 
 
-def _work_columns(works: Sequence[TimedWork]) -> tuple[Column, ...]:
+def _work_columns(works: Sequence[TimedWork], time: str) -> tuple[Column, ...]:
     return (
-        times_column("time", [work.ns for work in works]),
+        times_column(time, [work.ns for work in works]),
         Column("of time", tuple(text_from_share(work.time_share) for work in works)),
         Column("of MACs", tuple(text_from_share(work.macs_share) if work.macs else "-" for work in works)),
         Column("of bytes", tuple(text_from_share(work.bytes_share) if work.bytes_moved else "-" for work in works)),

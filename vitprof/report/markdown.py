@@ -13,7 +13,7 @@ from vitprof.report.cell import is_broken
 from vitprof.report.columns import Column
 from vitprof.report.notes import Note, broken_notes, failure_notes, warning_notes
 from vitprof.report.outside import plain
-from vitprof.report.table import columns_of, references_of, shared_facts
+from vitprof.report.table import COUNTED, columns_of, is_count, references_of, shared_facts
 from vitprof.units import NOT_KNOWN
 
 # HTML first by entities; then what starts emphasis, code, links, strike-through, a cell.
@@ -74,6 +74,8 @@ def _line(cells: Sequence[str], columns: Sequence[Column], widths: Sequence[int]
 
 
 def _legend(results: Sequence[Result]) -> str:
+    if is_count(results):
+        return f"{COUNTED}."
     references = " or ".join(escaped(name) for name in references_of(results))
     to = f"; ratio: time as a multiple of the reference {references}'s" if references else ""
     return f"{results[0].protocol.region}: median latency of one call; ±95%: half of the 95 % interval{to}."

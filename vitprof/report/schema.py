@@ -91,6 +91,15 @@ class MemoryPart(Part):
     peak_device_bytes: int | None
 
 
+class InstructionsPart(Part):
+    """`value`: the median call; `spread`: (largest - smallest) ÷ median."""
+
+    value: int
+    spread: float
+    calls: int
+    counted_by: str
+
+
 class ParityPart(Part):
     verdict: str
     where: str | None
@@ -151,6 +160,8 @@ class ResultRow(Part):
     roofline_ns: int | None = None
     memory: MemoryPart | None
     energy_j_per_image: float | None = None
+    launch_share: float | None = None
+    instructions_per_inference: InstructionsPart | None = None
     parity: ParityPart | None
     artifact: ArtifactPart | None
     placement: PlacementPart | None
@@ -175,6 +186,8 @@ class ResultDocument(Part):
 class ProgramPart(Part):
     """The operators of a converted file, constants left out: by type, and by the type of their values."""
 
+    # `tensor` or `image`.
+    input: str
     ops: dict[str, int]
     dtypes: dict[str, int]
     params: int | None

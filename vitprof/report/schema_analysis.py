@@ -102,6 +102,7 @@ class LayerOpPart(Part):
     calls: int
     work: TimedWorkPart
     members: tuple[str, ...]
+    placed: str | None
 
 
 class LayersDocument(Part):
@@ -122,6 +123,8 @@ class LayersDocument(Part):
     overhead_ns: int
     unattributed_share: float | None
     unseen_macs_share: float | None
+    # `total_ns` alone was measured.
+    estimated: bool
     by_kind: tuple[LayerKindPart, ...]
     by_module: tuple[LayerModulePart, ...]
     ops: tuple[LayerOpPart, ...]

@@ -16,6 +16,7 @@ from vitprof.report.schema import ResultRow
 from vitprof.units import NOT_KNOWN, significant
 
 _MS = 1e6
+_MEGA = 1e6
 _GIGA = 1e9
 
 
@@ -50,6 +51,7 @@ def columns_of(listed: Sequence[Listed]) -> tuple[Column, ...]:
         Column("grade", texts(lambda row: row.grade), is_number=False, is_timing=True),
         Column("ratio", numbers(lambda row: row.relative.ratio if row.relative else None), 5, is_timing=True),
         Column("images/s", numbers(lambda row: row.throughput_images_per_s), 3, is_timing=True),
+        Column("Minstr", numbers(_instructions, _MEGA), 4, is_timing=True),
         Column("GMAC", numbers(lambda row: row.cost.macs if row.cost else None, _GIGA), 7),
         Column("outcome", texts(_outcome), is_number=False),
         Column("from", tuple(one.origin for one in listed), 9, is_number=False),
@@ -69,6 +71,11 @@ def _half_width(row: ResultRow) -> str | None:
         return None
     low, high = row.latency_ns.ci95
     return f"{significant((high - low) / (2 * row.latency_ns.p50) * 100, 2)}%"
+
+
+def _instructions(row: ResultRow) -> float | None:
+    counted = row.instructions_per_inference
+    return None if counted is None else counted.value
 
 
 def _outcome(row: ResultRow) -> str:

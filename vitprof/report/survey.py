@@ -1,6 +1,7 @@
 """What exports and what does not: one row for every model and format, as a table and as markdown.
 
-Its own file because both forms share the cells and the counts, which differ from those of measured results.
+Several formats get an overview as well: one row for every model, one column for every format. Its own file because
+both forms share the cells and the counts, which differ from those of measured results.
 """
 
 from __future__ import annotations
@@ -51,13 +52,30 @@ def counts_of(exports: Sequence[Exported]) -> tuple[str, ...]:
     return tuple(lines)
 
 
+def overview_of(exports: Sequence[Exported]) -> list[tuple[str, ...]]:
+    """The head, then for every model its verdict and largest relative error in each format; none of one format."""
+    formats = tuple(dict.fromkeys(one.format for one in exports))
+    if len(formats) < 2:
+        return []
+    verdicts = {(one.spec.name, one.format): cells_of(one)[2:4] for one in exports}
+    told = {key: verdict if error == NOT_KNOWN else f"{verdict} {error}" for key, (verdict, error) in verdicts.items()}
+    models = dict.fromkeys(one.spec.name for one in exports)
+    return [("model", *formats), *((name, *(told.get((name, format), "-") for format in formats)) for name in models)]
+
+
 def survey_text(exports: Sequence[Exported]) -> str:
-    """Markdown: the counts, then the table; everything from outside escaped."""
+    """Markdown: the counts, the overview, then the table; everything from outside escaped."""
     if not exports:
         return "Nothing was exported.\n"
-    rows = [HEADS, ["---"] * len(HEADS), *([escaped(cell) for cell in cells_of(one)] for one in exports)]
     versions = next((one.artifact.versions for one in exports if one.artifact and one.artifact.versions), {})
     made_with = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
-    table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     counts = "\n".join(f"- {escaped(line)}" for line in counts_of(exports))
-    return "\n\n".join(part for part in (counts, table, escaped(made_with)) if part) + "\n"
+    tables = (_table(overview_of(exports)), _table([HEADS, *map(cells_of, exports)]))
+    return "\n\n".join(part for part in (counts, *tables, escaped(made_with)) if part) + "\n"
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> str:
+    if not rows:
+        return ""
+    head, *others = [[escaped(cell) for cell in row] for row in rows]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *others))

@@ -15,12 +15,20 @@ from vitprof.report.outside import plain
 from vitprof.units import NOT_KNOWN, significant, time_unit
 
 _INTERVAL_DIGITS = 2
+# What stands under a table of counts.
+COUNTED = "instructions: executed in one inference, the median of several calls, as an emulator counts them"
 
 
 def columns_of(results: Sequence[Result]) -> tuple[Column, ...]:
     """All columns in order, those that would be empty left out."""
-    columns = (*_names(results), *_timings(results), *_costs(results), *_verdicts(results))
+    measured = _instructions(results) if is_count(results) else _timings(results)
+    columns = (*_names(results), *measured, *_costs(results), *_verdicts(results))
     return tuple(column for column in columns if column.spare == 0 or set(column.cells) != {NOT_KNOWN})
+
+
+def is_count(results: Sequence[Result]) -> bool:
+    """Whether instructions were counted; then nothing was timed, in those that failed neither."""
+    return any(result.instructions for result in results)
 
 
 def shared_facts(results: Sequence[Result]) -> tuple[str, ...]:
@@ -56,6 +64,11 @@ def _names(results: Sequence[Result]) -> tuple[Column, ...]:
         Column("model", tuple(plain(result.spec.name) for result in results), is_number=False),
         *(Column(name, tuple(one[name] for one in keys), is_number=name in ("batch", "threads")) for name in varying),
     )
+
+
+def _instructions(results: Sequence[Result]) -> tuple[Column, ...]:
+    counted = [result.instructions.per_inference if result.instructions else None for result in results]
+    return (counts_column("instructions", counted, is_timing=True),)
 
 
 def _timings(results: Sequence[Result]) -> tuple[Column, ...]:

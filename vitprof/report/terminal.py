@@ -30,8 +30,8 @@ from vitprof.report.notes import (
 )
 from vitprof.report.outside import plain
 from vitprof.report.peaks import PEAK_HEADS, peak_cells, peak_lines
-from vitprof.report.survey import HEADS, cells_of, counts_of
-from vitprof.report.table import columns_of, references_of, shared_facts
+from vitprof.report.survey import HEADS, cells_of, counts_of, overview_of
+from vitprof.report.table import COUNTED, columns_of, is_count, references_of, shared_facts
 from vitprof.units import NOT_KNOWN, text_from_bytes, text_from_count
 
 if TYPE_CHECKING:
@@ -94,31 +94,43 @@ def show_exports(exports: Sequence[Exported], console: Console) -> None:
 
 
 def _program_text(program: ProgramFacts) -> str:
-    """`550 operators (120 conv, 40 add, …), 540 in fp16, 10 in int32; 1.25 GMAC, 5.7 M parameters`."""
+    """`takes a tensor; 550 operators (120 conv, 40 add, …), 540 in fp16, 10 in int32; 1.25 GMAC, 5.7 M parameters`."""
     most = ", ".join(f"{count} {plain(name)}" for name, count in list(program.ops.items())[:_MOST_TYPES])
     rest = ", …" if len(program.ops) > _MOST_TYPES else ""
     types = ", ".join(f"{count} in {plain(name)}" for name, count in program.dtypes.items())
     counted = f"{text_from_count(program.macs, 'MAC')}, {text_from_count(program.params)} parameters"
-    return f"{sum(program.ops.values()):,} operators ({most}{rest}), {types}; {counted}"
+    given = "an image" if program.takes_image else "a tensor"
+    return f"takes {given}; {sum(program.ops.values()):,} operators ({most}{rest}), {types}; {counted}"
 
 
 def show_survey(exports: Sequence[Exported], console: Console) -> None:
-    """Print a line for every model and format, then how many export with parity."""
-    if exports:
+    """Print a line for every model and format, then how many export with parity.
+
+    Of several formats a line for every model, and then what became of those that failed.
+    """
+    overview = [tuple(plain(cell) for cell in row) for row in overview_of(exports)]
+    if overview:
+        show_columns(overview[0], overview[1:], console)
+        for one in exports:
+            if one.failure:
+                cause = f"{one.spec.name} to {one.format}: {one.failure.error}"
+                console.print(Text(plain(cause), _QUIET), soft_wrap=True)
+    elif exports:
         show_columns(HEADS, [tuple(plain(cell) for cell in cells_of(one)) for one in exports], console)
     for line in counts_of(exports):
         console.print(Text(line), soft_wrap=True)
 
 
-def show_devices(devices: Sequence[Device], reachable: Mapping[str, bool], console: Console) -> None:
+def show_devices(devices: Sequence[Device], reachable: Mapping[str, bool | None], console: Console) -> None:
     """Print a line for every device: what it is, how it is reached, whether it can be measured on now."""
+    words = {True: "yes", False: "no", None: "not asked"}
     rows = [
         (
             plain(device.name),
             device.kind,
             device.transport,
             ", ".join(device.backends),
-            "yes" if reachable[device.name] else "no",
+            words[reachable[device.name]],
             plain(device.chip),
         )
         for device in devices
@@ -199,7 +211,8 @@ def show_calibrations(calibrations: Sequence[Calibration], console: Console) -> 
 def show_device(device: Device, measured: Sequence[Calibration], missing: str | None, console: Console) -> None:
     """Print one profile: its peaks and the measured ones with their sources, and what is missing to measure on it."""
     lines = [("kind", device.kind), ("chip", plain(device.chip)), ("transport", device.transport)]
-    lines += [("host", plain(device.host))] if device.host else []
+    told = (("host", device.host), ("Python", device.python), ("cores", device.cores), ("ready", _ready_text(device)))
+    lines += [(label, plain(text)) for label, text in told if text]
     lines += [("backends", ", ".join(device.backends))]
     for precision, peak in device.peak_macs_per_s.items():
         lines.append((f"peak {precision}", f"{text_from_count(peak.value, 'MAC/s')}  ({plain(peak.source)})"))
@@ -213,6 +226,19 @@ def show_device(device: Device, measured: Sequence[Calibration], missing: str | 
     width = max(len(label) for label, _ in lines)
     for label, text in lines:
         console.print(Text.assemble(GAP, (label.ljust(width), _QUIET), GAP, text), soft_wrap=True)
+
+
+def _ready_text(device: Device) -> str:
+    """`load at most 0.5, at most 60 °C, at least 50 % charged, on mains; waited for up to 600 s`."""
+    ready = device.ready
+    asked = [
+        f"load at most {ready.max_load:g}" if ready.max_load is not None else "",
+        f"at most {ready.max_temperature_c:g} °C" if ready.max_temperature_c is not None else "",
+        f"at least {ready.min_battery_share:.0%} charged" if ready.min_battery_share is not None else "",
+        "on mains" if ready.on_mains else "",
+    ]
+    said = ", ".join(one for one in asked if one)
+    return f"{said}; waited for up to {ready.wait_s:g} s" if said else ""
 
 
 def _block(result: Result, width: int) -> list[Text]:
@@ -311,6 +337,8 @@ def _cell(shown: str, column: Column, size: int, result: Result) -> Text:
 
 
 def _legend(results: Sequence[Result]) -> tuple[str, ...]:
+    if is_count(results):
+        return (COUNTED,)
     references = references_of(results)
     ratio = f"ratio: to {' or '.join(references)}" if references else "no ratio: no reference cell ran"
     return ("±95%: half of the 95% interval", ratio)

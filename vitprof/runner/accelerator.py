@@ -27,7 +27,7 @@ class NvidiaAccelerator:
         self.call_ns = call_ns
 
     def environment(self) -> Dict[str, Any]:
-        return {**self._facts, **(self._meter.facts() if self._meter else {"nvml": "pip install nvidia-ml-py"})}
+        return {**self._facts, **(self._meter.facts() if self._meter else {"nvml": nvml.why_not()})}
 
     def sensors(self) -> Dict[str, Any]:
         return self._meter.sensors() if self._meter else {}

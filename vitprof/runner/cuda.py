@@ -33,16 +33,18 @@ class DriverFacts:
     pci_bus_id: str
     uuid: str
     compute_capability: str
-    total_bytes: int
+    # None where the driver does not tell.
+    total_bytes: Optional[int]
     cuda_version: str
 
     def facts(self) -> Dict[str, Any]:
-        return {
+        facts = {
             "gpu": self.name,
             "gpu_compute_capability": self.compute_capability,
             "gpu_total_bytes": self.total_bytes,
             "cuda_driver_version": self.cuda_version,
         }
+        return {name: value for name, value in facts.items() if value is not None}
 
 
 def driver_facts(index: int) -> DriverFacts:
@@ -59,20 +61,26 @@ def driver_facts(index: int) -> DriverFacts:
     for code in (
         library.cuDeviceGet(ctypes.byref(device), index),
         library.cuDeviceGetName(name, len(name), device),
-        library.cuDeviceGetPCIBusId(bus_id, len(bus_id), device),
-        library.cuDeviceGetUuid(uuid, device),
-        library.cuDeviceTotalMem_v2(ctypes.byref(size), device),
         library.cuDeviceGetAttribute(ctypes.byref(major), _MAJOR, device),
         library.cuDeviceGetAttribute(ctypes.byref(minor), _MINOR, device),
         library.cuDriverGetVersion(ctypes.byref(version)),
     ):
         _driver_ok(library, code, f"describe GPU {index}")
+    # A Jetson's GPU sits on no bus, and its driver need not know all of these: what stays empty is not known.
+    for function, arguments in (
+        ("cuDeviceGetPCIBusId", (bus_id, len(bus_id), device)),
+        ("cuDeviceGetUuid", (uuid, device)),
+        ("cuDeviceTotalMem_v2", (ctypes.byref(size), device)),
+    ):
+        ask = getattr(library, function, None)
+        if ask is not None:
+            ask(*arguments)
     return DriverFacts(
         name=name.value.decode(errors="replace"),
-        pci_bus_id=bus_id.value.decode(),
+        pci_bus_id=bus_id.value.decode(errors="replace"),
         uuid=uuid.raw.hex(),
         compute_capability=f"{major.value}.{minor.value}",
-        total_bytes=size.value,
+        total_bytes=size.value or None,
         cuda_version=text_from_version(version.value),
     )
 
@@ -109,10 +117,10 @@ class Memory(Protocol):
         """The address of new memory; it is freed with the process."""
 
     def write(self, address: int, data: bytearray) -> None:
-        """Copies to the device; complete when it returns."""
+        """Submits a copy to the device, before the work that is submitted later; `data` stays until it is done."""
 
-    def read(self, address: int, size_bytes: int) -> bytes:
-        """Copies from the device, all that was submitted before included."""
+    def read(self, address: int, data: bytearray) -> None:
+        """Submits a copy from the device into `data`, after the work that was submitted before."""
 
     def used_bytes(self) -> Optional[int]:
         """How much less of the device's memory is free than when this process came to it."""
@@ -151,16 +159,15 @@ class Gpu:
         return int(self._do("cudaMalloc", max(1, size_bytes))[0])
 
     def write(self, address: int, data: bytearray) -> None:
+        # In the stream: `cudaMemcpy` may return before the copy has arrived, and this stream waits for no other.
         source = (ctypes.c_char * len(data)).from_buffer(data)
         kind = self._api.cudaMemcpyKind.cudaMemcpyHostToDevice
-        self._do("cudaMemcpy", address, ctypes.addressof(source), len(data), kind)
+        self._do("cudaMemcpyAsync", address, ctypes.addressof(source), len(data), kind, self._stream)
 
-    def read(self, address: int, size_bytes: int) -> bytes:
-        target = ctypes.create_string_buffer(size_bytes)
-        self.wait()
+    def read(self, address: int, data: bytearray) -> None:
+        target = (ctypes.c_char * len(data)).from_buffer(data)
         kind = self._api.cudaMemcpyKind.cudaMemcpyDeviceToHost
-        self._do("cudaMemcpy", ctypes.addressof(target), address, size_bytes, kind)
-        return target.raw
+        self._do("cudaMemcpyAsync", ctypes.addressof(target), address, len(data), kind, self._stream)
 
     def used_bytes(self) -> Optional[int]:
         return max(0, int(self._free_at_start_bytes - self._do("cudaMemGetInfo")[0]))

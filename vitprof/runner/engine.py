@@ -20,6 +20,7 @@ from vitprof.runner.wire import Plan, Profile, ProfileRequest
 _TYPES = {
     "FLOAT": ("float32", 4),
     "HALF": ("float16", 2),
+    "BF16": ("bfloat16", 2),
     "INT32": ("int32", 4),
     "INT64": ("int64", 8),
     "INT8": ("int8", 1),
@@ -68,6 +69,8 @@ class EngineSession:
     def __init__(self, library: Any, plan: Plan, engine: Engine, context: Context, gpu: Any) -> None:
         """`gpu`: a `Memory` and a `Stream`; `library` is asked for its profiler only."""
         self.build_ns: Optional[int] = None
+        # Its file, where it was built here and could be kept.
+        self.kept: Optional[str] = None
         # An engine runs on the GPU as a whole or is not built.
         self.placement_ops_share: Optional[float] = 1.0
         self.accelerator: Optional[Accelerator] = None
@@ -88,35 +91,56 @@ class EngineSession:
             message = f"the engine takes {self._input.dtype} images and not {plan.input_dtype}"
             raise BackendError("load", message, _EXPORT_AGAIN)
         self._outputs = [self._bound(name) for name in names if name != inputs[0]]
-        self._memory.write(self._input.address, bytes_of(plan, 0))
+        # The image and the outputs in the host's memory, pageable as most programs have theirs.
+        self._host_image = bytes_of(plan, 0)
+        self._host_outputs = [bytearray(one.size_bytes) for one in self._outputs]
+        self._memory.write(self._input.address, self._host_image)
         self._execute, self._handle = context.execute_async_v3, self._stream.handle
         self._submit: Callable[[], None] = self._enqueue
         self._wait = self._stream.wait
+        self._wait()
 
     def use_graph(self) -> None:
         """From now on a call launches one CUDA graph instead of every kernel for itself."""
         self._submit = self._stream.captured(self._enqueue)
 
+    def graph_timer(self) -> Optional[Callable[[], int]]:
+        """One more call as one graph, by CUDA events around it; None where every call is one already."""
+        if self._submit != self._enqueue:
+            return None
+        launch = self._stream.captured(self._enqueue)
+        return lambda: self._stream.elapsed_ns(launch)
+
     def call(self) -> None:
         self._submit()
         self._wait()
+
+    def host_call(self) -> None:
+        self._run_on(self._host_image)
 
     def device_ns(self) -> int:
         """One more call, by CUDA events around it."""
         return self._stream.elapsed_ns(self._submit)
 
     def outputs(self, index: int) -> List[Tuple[str, str, Tuple[int, ...], bytes]]:
-        self._memory.write(self._input.address, bytes_of(self._plan, index))
-        self.call()
-        found = [
-            (one.name, one.dtype, one.shape, self._memory.read(one.address, one.size_bytes)) for one in self._outputs
-        ]
-        self._memory.write(self._input.address, bytes_of(self._plan, 0))
+        self._run_on(bytes_of(self._plan, index))
+        pairs = zip(self._outputs, self._host_outputs)
+        found = [(one.name, one.dtype, one.shape, bytes(data)) for one, data in pairs]
+        self._memory.write(self._input.address, self._host_image)
+        self._wait()
         return found
 
     def profile(self, request: ProfileRequest, clock: Callable[[], int]) -> Profile:
         times, runs_ns = profiles.recorded(self._library, self._context, self.call, request, clock)
         return profiles.profile(times, runs_ns, profiles.layers_of(self._library, self._engine, self._context))
+
+    def _run_on(self, image: bytearray) -> None:
+        """The whole way, in the order of one stream: the image to the device, the inference, the outputs back."""
+        self._memory.write(self._input.address, image)
+        self._submit()
+        for one, data in zip(self._outputs, self._host_outputs):
+            self._memory.read(one.address, data)
+        self._wait()
 
     def _enqueue(self) -> None:
         if not self._execute(self._handle):

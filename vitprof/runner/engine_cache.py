@@ -42,6 +42,11 @@ class EngineCache:
             # In one step: a process that reads meanwhile finds the old file or the new one.
             os.replace(path, self._path(kind, key))
 
+    def kept(self, kind: str, key: str) -> Optional[str]:
+        """Where it lies; None where it could not be kept."""
+        path = self._path(kind, key)
+        return path if os.path.exists(path) else None
+
     def _path(self, kind: str, key: str) -> str:
         return os.path.join(self._folder, f"{key}.{kind}")
 

@@ -11,7 +11,7 @@ from typing import Any
 from vitprof.runner.backends import BackendError
 from vitprof.runner.wire import Plan
 
-_BYTES = {"float32": 4, "float16": 2}
+_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "uint8": 1}
 
 
 def bytes_of(plan: Plan, index: int) -> bytearray:
@@ -28,7 +28,8 @@ def bytes_of(plan: Plan, index: int) -> bytearray:
 
 
 def array_of(plan: Plan, index: int) -> Any:
-    """Input `index` as a numpy array."""
+    """Input `index` as a numpy array; of bf16, which numpy does not have, its bits as uint16."""
     import numpy
 
-    return numpy.frombuffer(bytes_of(plan, index), dtype=plan.input_dtype).reshape(plan.input_shape)
+    dtype = "uint16" if plan.input_dtype == "bfloat16" else plan.input_dtype
+    return numpy.frombuffer(bytes_of(plan, index), dtype=dtype).reshape(plan.input_shape)

@@ -46,7 +46,9 @@ class Lease:
         return self._lines.get()
 
     def end_after(self, deadline_s: float) -> None:
-        """Ends the process `deadline_s` from now, whatever it is doing then."""
+        """Ends the process `deadline_s` from now, whatever it is doing then; an earlier deadline is forgotten."""
+        if self._deadline is not None:
+            self._deadline.cancel()
         self._deadline = threading.Timer(deadline_s, os._exit, args=(EXIT_DEADLINE,))
         self._deadline.daemon = True
         self._deadline.start()

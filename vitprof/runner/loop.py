@@ -10,7 +10,7 @@ from __future__ import annotations
 import statistics
 from typing import Callable, List, Optional, Tuple
 
-from vitprof.runner.backends import Accelerator, Session, accelerator_of
+from vitprof.runner.backends import Accelerator, Session, accelerator_of, timed_call
 from vitprof.runner.sensors import Disturbance, sensors
 from vitprof.runner.wire import Block, Plan
 
@@ -21,6 +21,9 @@ _STEPS_PER_SAMPLE = 100
 _CLOCK_READINGS = 2_000
 # Calls of each block that are timed by the device as well: together with the block's own a sample of both clocks.
 _DEVICE_CALLS = 3
+# Pairs of calls, one launched kernel by kernel and one as a graph; the first few find the graph's memory.
+_LAUNCH_PAIRS = 20
+_LAUNCH_WARM_UPS = 3
 
 
 def clock_facts(clock: Clock) -> Tuple[int, int]:
@@ -62,12 +65,12 @@ def timed(call: Callable[[], None], clock: Clock, calls_per_sample: int, minimum
     return samples
 
 
-def calls_per_sample(session: Session, clock: Clock, clock_step_ns: int) -> int:
+def calls_per_sample(call: Callable[[], None], clock: Clock, clock_step_ns: int) -> int:
     """1, or as many calls as make a sample last 100 steps of the clock."""
     shortest_ns = clock_step_ns * _STEPS_PER_SAMPLE
-    if timed(session.call, clock, 1, minimum=1, until_ns=0)[0] >= 2 * shortest_ns:
+    if timed(call, clock, 1, minimum=1, until_ns=0)[0] >= 2 * shortest_ns:
         return 1
-    call_ns = min(timed(session.call, clock, 1, minimum=3, until_ns=0))
+    call_ns = min(timed(call, clock, 1, minimum=3, until_ns=0))
     return -(-shortest_ns // max(1, call_ns))
 
 
@@ -76,12 +79,13 @@ def run_block(plan: Plan, session: Session, clock: Clock, repeats: int, index: i
 
     A call of `plan.slow_call_ns` or longer fills the caches by itself: all of its samples count.
     """
+    call = timed_call(session, plan.region)
     disturbance = Disturbance()
     start = clock()
-    first = timed(session.call, clock, repeats, minimum=1, until_ns=0)
+    first = timed(call, clock, repeats, minimum=1, until_ns=start + plan.rewarm_ns)
     is_slow = first[0] >= plan.slow_call_ns * repeats
-    until_ns = start + plan.block_ns
-    counted = [] if is_slow else timed(session.call, clock, repeats, plan.min_calls, until_ns)
+    until_ns = start + plan.rewarm_ns + plan.block_ns
+    counted = [] if is_slow else timed(call, clock, repeats, plan.min_calls, until_ns)
     delay, switches = disturbance.since()
     accelerator = accelerator_of(session)
     return Block(
@@ -102,3 +106,14 @@ def device_samples(accelerator: Accelerator, calls: int) -> Optional[Tuple[int, 
     samples = [accelerator.call_ns() for _ in range(calls)]
     known = tuple(one for one in samples if one is not None)
     return known or None
+
+
+def launch_share(eager_ns: Callable[[], Optional[int]], graph_ns: Callable[[], Optional[int]]) -> Optional[float]:
+    """What of an eager call no graph of it takes, 0-1: medians of calls that take turns, by the device's clock."""
+    pairs = [(eager_ns(), graph_ns()) for _ in range(_LAUNCH_WARM_UPS + _LAUNCH_PAIRS)][_LAUNCH_WARM_UPS:]
+    known = [(eager, graph) for eager, graph in pairs if eager and graph]
+    if not known:
+        return None
+    eager, graph = (statistics.median(one[side] for one in known) for side in (0, 1))
+    # A graph is slower by chance where the launches cost nothing.
+    return max(0.0, 1 - graph / eager)

@@ -5,7 +5,7 @@ Eager torch costs what `model(x)` costs, and nothing that can be exported costs 
 recipe, and would run whatever is in it.
 
 A recipe is a JSON file: `library` (timm, torchvision, python), `name` and `options` or `path` and `factory`, `seed`,
-`fuse`, `half`, `weights` (the file beside it).
+`fuse`, `half`, `bfloat16`, `weights` (the file beside it).
 """
 
 from __future__ import annotations
@@ -39,6 +39,9 @@ def module_of(recipe_path: str) -> torch.nn.Module:
         module = reparameterize_model(module, inplace=True)
     if recipe["half"]:
         module = module.half()
+    # Recipes from before there was bf16 do not say it.
+    if recipe.get("bfloat16"):
+        module = module.bfloat16()
     weights = torch.load(os.path.join(os.path.dirname(recipe_path), recipe["weights"]), weights_only=True)
     module.load_state_dict(weights)
     return module.eval().requires_grad_(False)

@@ -8,6 +8,7 @@ tell (many laptops tell no power) is left out.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import signal
 import sys
@@ -111,6 +112,12 @@ def meter(pci_bus_id: str) -> Optional[GpuMeter]:
     """
     opened = _opened(pci_bus_id)
     return GpuMeter(*opened) if opened else None
+
+
+def why_not() -> str:
+    """Why there is no meter, for the record: a Jetson's driver has NVML in part or not at all."""
+    is_installed = importlib.util.find_spec("pynvml") is not None
+    return "tells nothing of this GPU" if is_installed else "not installed: pip install nvidia-ml-py"
 
 
 def _opened(pci_bus_id: str) -> Optional[Tuple[Any, Any]]:

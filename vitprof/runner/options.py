@@ -38,6 +38,8 @@ class RunOptions:
     engine_cache: bool = True
     # What the host has locked the GPU's clocks to.
     locked_clock_mhz: Optional[int] = None
+    # The cores that the process was confined to, as `4-7`.
+    cores: Optional[str] = None
 
     def facts(self) -> Dict[str, Any]:
         """For the record of the environment, by the names that a Plan uses."""
@@ -56,7 +58,7 @@ def run_options(plan: Plan) -> RunOptions:
     for name, value in given.items():
         if name not in known:
             raise _bad(name, value, ", ".join(sorted({"device", *known})), is_name=True)
-        wanted = {"provider": str, "locked_clock_mhz": int}.get(name, bool)
+        wanted = {"provider": str, "cores": str, "locked_clock_mhz": int}.get(name, bool)
         if not isinstance(value, wanted):
             raise _bad(name, value, "a text" if wanted is str else "a number" if wanted is int else "true, false")
     if given.get("provider", "cuda") not in _PROVIDERS:

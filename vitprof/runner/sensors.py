@@ -12,6 +12,11 @@ import platform
 import sys
 from typing import Any, Dict, Optional, Tuple
 
+from vitprof.runner import processor, throttling
+
+# Set by whoever starts this process in an emulator: it says which.
+EMULATOR_VARIABLE = "VITPROF_EMULATOR"
+
 
 class Disturbance:
     """Run-queue delay and involuntary context switches of this process since the object was made.
@@ -36,11 +41,16 @@ def environment() -> Dict[str, Any]:
         "system": platform.system(),
         "kernel": platform.release(),
         "python": platform.python_version(),
+        "emulator": os.environ.get(EMULATOR_VARIABLE),
         "cpu": cpu_model(),
+        "cpu_features": processor.features_from_cpuinfo(processor.cpuinfo()) or None,
+        "board": processor.board_name(processor.cpuinfo()),
         "cores": cores(),
-        "governor": _text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "pinned_cores": processor.pinned_cores(),
+        "governor": processor.text_from_governors(processor.governors()),
         "turbo_off": _text("/sys/devices/system/cpu/intel_pstate/no_turbo"),
         "power": _power_source(),
+        "battery_share": _battery_share(),
         "load_1min": _load(),
     }
     facts.update(sensors())
@@ -63,7 +73,10 @@ def sensors() -> Dict[str, Any]:
         known = [value for value in values if value is not None]
         if known:
             facts[name] = max(known) * scale
-    return facts
+    if "temperature_c" not in facts:
+        facts["temperature_c"] = throttling.temperature_c()
+    facts.update(throttling.facts())
+    return {name: value for name, value in facts.items() if value is not None}
 
 
 def cores() -> int:
@@ -73,12 +86,10 @@ def cores() -> int:
 
 
 def cpu_model() -> str:
-    """The processor's own name for itself."""
-    for line in (_text("/proc/cpuinfo") or "").splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() in ("model name", "Hardware", "Model"):
-            return value.strip()
-    return platform.processor() or platform.machine()
+    """The processor's own name for itself; of an Arm processor those of its cores."""
+    known = processor.name_from_cpuinfo(processor.cpuinfo())
+    # Elsewhere than on Linux the system tells; there Python would start a program that does not.
+    return known or (platform.processor() if sys.platform != "linux" else "") or platform.machine()
 
 
 def peak_rss_bytes() -> Optional[int]:
@@ -128,6 +139,17 @@ def _load() -> Optional[float]:
 def _power_source() -> Optional[str]:
     for path in glob.glob("/sys/class/power_supply/A*/online"):
         return "mains" if _text(path) == "1" else "battery"
+    return None
+
+
+def _battery_share() -> Optional[float]:
+    """Charge of the first battery that is the machine's own, 0-1."""
+    for kind in glob.glob("/sys/class/power_supply/*/type"):
+        charge = _number(os.path.join(os.path.dirname(kind), "capacity"))
+        # A mouse on a cable is a battery too, of scope Device.
+        is_own = _text(os.path.join(os.path.dirname(kind), "scope")) != "Device"
+        if _text(kind) == "Battery" and is_own and charge is not None:
+            return charge / 100
     return None
 
 

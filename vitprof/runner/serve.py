@@ -6,13 +6,15 @@ in the host's own process with a virtual one. Neither the timed loop nor the ans
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, Callable, Dict, Optional
 
-from vitprof.runner import loop, sensors
-from vitprof.runner.backends import Accelerator, Session, accelerator_of
+from vitprof.runner import instructions, loop, sensors
+from vitprof.runner.backends import Accelerator, Session, accelerator_of, graph_timer_of, remote_of, timed_call
 from vitprof.runner.wire import (
     Block,
     BlockRequest,
+    CountRequest,
     End,
     Message,
     Outputs,
@@ -48,20 +50,29 @@ class Server:
         start = clock()
         self._session = load(plan)
         load_ns = clock() - start
-        first_call_ns = loop.timed(self._session.call, clock, 1, minimum=1, until_ns=0)[0]
+        remote = remote_of(self._session)
+        if remote is not None:
+            self._clock = clock = remote.clock
+            # Every call goes over a cable: a block is as many as it has to have.
+            self._plan = dataclasses.replace(plan, block_ns=0, rewarm_ns=0)
+            load_ns = remote.load_ns + (self._session.build_ns or 0)
+        # Not one for the whole process: a first call may put another in its place.
+        first_call_ns = loop.timed(self._call(), clock, 1, minimum=1, until_ns=0)[0]
         step_ns, cost_ns = loop.clock_facts(clock)
         self.ready = Ready(
             load_ns=load_ns - (self._session.build_ns or 0),
             build_ns=self._session.build_ns,
             first_call_ns=first_call_ns,
-            clock="host",
+            clock="host" if remote is None else "device",
             clock_step_ns=step_ns,
             clock_cost_ns=cost_ns,
             loop_overhead_ns=loop.loop_overhead_ns(clock),
-            calls_per_sample=loop.calls_per_sample(self._session, clock, step_ns),
+            calls_per_sample=loop.calls_per_sample(self._call(), clock, step_ns),
             backend_version=version,
+            kept=getattr(self._session, "kept", None),
             placement_ops_share=self._session.placement_ops_share,
             environment={**environment, **self._device_environment()},
+            misplaced_ops=getattr(self._session, "misplaced_ops", None),
         )
 
     def answer(self, request: Message) -> Message:
@@ -72,6 +83,8 @@ class Server:
             return self._outputs(request.path)
         if isinstance(request, ProfileRequest):
             return self._session.profile(request, self._clock)
+        if isinstance(request, CountRequest):
+            return instructions.counted(self._call(), request)
         raise WireError(f"a {type(request).__name__} is not a request")
 
     def end(self) -> End:
@@ -79,8 +92,20 @@ class Server:
         environment = {**sensors.environment(), **self._device_environment()}
         if accelerator is None:
             return End(sensors.peak_rss_bytes(), environment)
-        energy_j = call_energy_j(self._session.call, accelerator, self._clock)
-        return End(sensors.peak_rss_bytes(), environment, accelerator.peak_bytes(), energy_j)
+        energy_j = call_energy_j(self._call(), accelerator, self._clock)
+        peak_bytes = accelerator.peak_bytes()
+        # Last, because a graph holds memory of its own.
+        return End(sensors.peak_rss_bytes(), environment, peak_bytes, energy_j, self._launch_share(accelerator))
+
+    def _call(self) -> Callable[[], None]:
+        return timed_call(self._session, self._plan.region)
+
+    def _launch_share(self, accelerator: Accelerator) -> Optional[float]:
+        try:
+            graph_ns = graph_timer_of(self._session)
+            return loop.launch_share(accelerator.call_ns, graph_ns) if graph_ns else None
+        except Exception:  # Not every model can be recorded, and each runtime says so in its own way: no figure then.
+            return None
 
     def _device_environment(self) -> Dict[str, Any]:
         accelerator = accelerator_of(self._session)

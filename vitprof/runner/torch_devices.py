@@ -41,7 +41,10 @@ class Graph(Protocol):
         """Submits it, on whatever its image holds now."""
 
     def run(self, image: Any) -> Any:
-        """What it answers for `image`."""
+        """What it answers for `image`, to keep."""
+
+    def feed(self, image: Any) -> Any:
+        """What it answers for `image`, which may lie in the host's memory; the next replay writes over it."""
 
 
 def place_of(options: RunOptions) -> Optional[Place]:
@@ -134,12 +137,15 @@ class _CudaGraph:
 
         with torch.inference_mode():
             held = self._image.clone()
-            self._image.copy_(image)
-            self.replay()
+            outputs = _cloned(self.feed(image))
             torch.cuda.synchronize()
-            outputs = _cloned(self._outputs)
             self._image.copy_(held)
         return outputs
+
+    def feed(self, image: Any) -> Any:
+        self._image.copy_(image)
+        self.replay()
+        return self._outputs
 
 
 def _cloned(outputs: Any) -> Any:

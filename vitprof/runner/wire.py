@@ -5,7 +5,8 @@ goes on working), unknown types and text that is no message raise `WireError`.
 
 Host to runner: `Plan` first, then `BlockRequest` and `OutputsRequest` in any order, or one `ProfileRequest`, then
 `EndRequest`. Runner to host: `Ready` once, then one `Block`, `Outputs` or `Profile` a request, then `End`; a `Failure`
-at any time ends it. Or `Hold` first, answered with `Facts`, and then any number of `FactsRequest`s.
+at any time ends it. Or `Hold` first, answered with `Facts` (or a `Failure` of the stage `hold.IN_USE_STAGE`,
+where another has the device), and then any number of `FactsRequest`s.
 """
 
 from __future__ import annotations
@@ -36,14 +37,22 @@ class Plan:
     input_shape: Tuple[int, ...] = ()
     input_dtype: str = "float32"
     input_count: int = 1
+    # (dtype, shape) of each output of one input, where that is known: for programs that write outputs without them.
+    expected_outputs: Tuple[Tuple[str, Tuple[int, ...]], ...] = ()
     # The dimension that the file leaves free for the number of images: fixed to this batch when it is loaded.
     symbolic_batch: Optional[str] = None
+    # `call`: from submitting to completion, with the image where the model runs; `e2e`: from an image in the host's
+    # memory to outputs in it.
+    region: str = "call"
     # What was asked for: a runtime must not compute in less (OpenVINO's own choice on some processors is bf16).
     precision: str = "fp32"
     threads: int = 1
     # A block: consecutive calls of at least this long, and at least `min_calls` counted ones.
     block_ns: int = 50_000_000
     min_calls: int = 3
+    # A block begins with calls for so long that are set aside, and its `block_ns` begins after them: the clock of a
+    # GPU falls while it waits. 0: one sample is.
+    rewarm_ns: int = 0
     # A call at least this long is its own warm-up: nothing is set aside, and one such call makes a block.
     slow_call_ns: int = 500_000_000
     # Load with the runtime's own profiler on; the files that it writes have this path as their beginning. It costs
@@ -55,16 +64,24 @@ class Plan:
 
 @dataclass(frozen=True)
 class Hold:
-    """Be the one that uses the device: the process keeps its lock until it ends, or `deadline_s` is over."""
+    """Be the one that uses the device: the process keeps its lock until it ends, or `deadline_s` is over.
+
+    Each `FactsRequest` gives it that time anew.
+    """
 
     # Who asks, as others are told that wait: `me@laptop, pid 123`.
     who: str
     deadline_s: float = 3600.0
+    # Tell how the device stands, and who holds it, without taking the lock.
+    only_look: bool = False
 
 
 @dataclass(frozen=True)
 class FactsRequest:
     """How does the device stand?"""
+
+    # And which runtimes are installed in it: `runtimes` of the answer, by backend the version or None.
+    with_runtimes: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,6 +112,13 @@ class ProfileRequest:
 
 
 @dataclass(frozen=True)
+class CountRequest:
+    """How many instructions do so many calls execute? Answered where an emulator counts them."""
+
+    calls: int
+
+
+@dataclass(frozen=True)
 class EndRequest:
     pass
 
@@ -109,13 +133,17 @@ class Ready:
     # Smallest step and cost of one reading of the clock, and what the timed loop itself adds to a sample.
     clock: str
     clock_step_ns: int
-    clock_cost_ns: int
-    loop_overhead_ns: int
+    clock_cost_ns: Optional[int]
+    loop_overhead_ns: Optional[int]
     # Calls that make one sample: above 1 where one call is shorter than 100 steps of the clock.
     calls_per_sample: int
     backend_version: str
+    # Where the device keeps what was built there and can be used again: an engine's file.
+    kept: Optional[str] = None
     placement_ops_share: Optional[float] = None
     environment: Mapping[str, Any] = field(default_factory=dict)
+    # The operators that run elsewhere than asked for, by their names in the program, where the runtime tells.
+    misplaced_ops: Optional[Tuple[str, ...]] = None
 
 
 @dataclass(frozen=True)
@@ -152,6 +180,8 @@ class Outputs:
 
     path: str
     tensors: Tuple[Tensor, ...]
+    # Why there are none, where this kind of device cannot give any: a normal answer, and no failure.
+    missing: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -169,6 +199,8 @@ class ProfiledOp:
     members: Tuple[str, ...] = ()
     # Names of the profiled operators that read its output, where the runtime tells.
     feeds: Tuple[str, ...] = ()
+    # The unit that it runs on, where a runtime shares its operators out among several.
+    placed: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -181,6 +213,15 @@ class Profile:
     runs: int
     # The graph as the runtime changed it, where it writes one.
     graph: Optional[str] = None
+    # Measured is `total_ns` alone: how it is shared is what the runtime estimates.
+    is_estimate: bool = False
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Executed instructions of each call, in order, without what the counting itself takes."""
+
+    instructions: Tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -191,6 +232,8 @@ class End:
     peak_device_bytes: Optional[int] = None
     # Of one call by the accelerator's own counter, over calls without a pause; what it uses idly is in it.
     call_energy_j: Optional[float] = None
+    # Share of a call, by the accelerator's own clock, that the same call recorded as one graph does not take, 0-1.
+    launch_share: Optional[float] = None
 
 
 @dataclass(frozen=True)
@@ -205,8 +248,8 @@ class Failure:
 
 # What a process is told first, and what it is for.
 Task = Union[Plan, Hold]
-Request = Union[BlockRequest, OutputsRequest, ProfileRequest, FactsRequest, EndRequest]
-Message = Union[Task, Request, Ready, Block, Outputs, Profile, Facts, End, Failure]
+Request = Union[BlockRequest, OutputsRequest, ProfileRequest, CountRequest, FactsRequest, EndRequest]
+Message = Union[Task, Request, Ready, Block, Outputs, Profile, Counts, Facts, End, Failure]
 _TYPES: Mapping[str, Type[Any]] = {
     "plan": Plan,
     "hold": Hold,
@@ -215,11 +258,13 @@ _TYPES: Mapping[str, Type[Any]] = {
     "block": BlockRequest,
     "outputs": OutputsRequest,
     "profile": ProfileRequest,
+    "count": CountRequest,
     "end": EndRequest,
     "ready": Ready,
     "samples": Block,
     "tensors": Outputs,
     "profiled": Profile,
+    "counted": Counts,
     "ended": End,
     "failure": Failure,
 }

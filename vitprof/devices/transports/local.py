@@ -13,18 +13,22 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO
 
 from vitprof.devices.runner_zip import runner_zip
 from vitprof.devices.transports import RunnerFailed
+from vitprof.devices.transports.hold_here import HoldHere
 from vitprof.runner.lease import EXIT_DEADLINE, EXIT_LEASE_ENDED
-from vitprof.runner.wire import Failure, Message, Task, WireError, line_from_message, message_from_line
+from vitprof.runner.wire import Failure, Hold, Message, Task, WireError, line_from_message, message_from_line
 
 # How long a process may take to notice that its lease has ended; it calls os._exit at once.
 _GRACE_S = 2.0
 _STDERR_TAIL_BYTES = 4_000
 _READ_BYTES = 1 << 16
+# Python's own status where the program that it is to run is not there.
+_PYTHON_FOUND_NO_FILE = 2
 
 
 class LocalTransport:
@@ -42,26 +46,48 @@ class LocalTransport:
     def fetch(self, path: str, folder: Path) -> Path:
         return Path(path)
 
-    def start(self, task: Task) -> LocalLink:
-        return LocalLink([sys.executable, str(self._zip)], task)
+    def start(self, task: Task) -> LocalLink | HoldHere:
+        return HoldHere(task) if isinstance(task, Hold) else LocalLink([sys.executable, str(self._zip)], task)
 
     def close(self) -> None:
         pass
 
 
 class LocalLink:
-    """A subprocess: requests on its standard input, messages on its standard output."""
+    """A subprocess: requests on its standard input, messages on its standard output.
 
-    def __init__(self, command: list[str], task: Task) -> None:
+    It may be a client through which the runner is reached. `death` then says what its exit status and its last words
+    mean, and `retold` how the failure of a runner is mended there.
+    """
+
+    def __init__(
+        self,
+        command: list[str],
+        task: Task,
+        *,
+        death: Callable[[int, str], tuple[str, str]] | None = None,
+        retold: Callable[[Failure], Failure] = lambda failure: failure,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._death_from = death or death_from_status
+        self._retold = retold
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - read when the process has died
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            start_new_session=True,
-            bufsize=0,
-        )
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._stderr,
+                start_new_session=True,
+                bufsize=0,
+                env=environment,
+            )
+        except OSError as error:
+            # No such program, one for another processor, no memory or no process number left.
+            self._stderr.close()
+            remedy = "close other programs, or install vitprof anew in this environment; then run again"
+            what = f"cannot start {command[0]}: {error.strerror or error}"
+            raise RunnerFailed(Failure("start", what, remedy)) from error
         self._buffer = b""
         self._stage = "load"
         self._selector = selectors.DefaultSelector()
@@ -90,7 +116,7 @@ class LocalLink:
             ) from error
         if isinstance(message, Failure):
             self.close()
-            raise RunnerFailed(message)
+            raise RunnerFailed(self._retold(message))
         self._stage = "run"
         return message
 
@@ -142,7 +168,7 @@ class LocalLink:
             while True:
                 message = message_from_line(self._line(time.monotonic() + _GRACE_S, _GRACE_S))
                 if isinstance(message, Failure):
-                    return message
+                    return self._retold(message)
         except RunnerFailed as failed:
             return failed.failure
         except WireError as error:
@@ -155,8 +181,9 @@ class LocalLink:
         except subprocess.TimeoutExpired:
             self._kill()
             status = self._process.returncode
-        error, remedy = death_from_status(status)
-        return Failure(self._stage, error, remedy, self._stderr_tail())
+        said = self._stderr_tail()
+        error, remedy = self._death_from(status, said)
+        return Failure(self._stage, error, remedy, said)
 
     def _kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -169,8 +196,11 @@ class LocalLink:
         return self._stderr.read().decode(errors="replace").strip()
 
 
-def death_from_status(status: int) -> tuple[str, str]:
-    """(what happened, what to type) for a runner that ended with `status` (negative: the signal that killed it)."""
+def death_from_status(status: int, said: str = "") -> tuple[str, str]:
+    """(what happened, what to type) for a runner that ended with `status` (negative: the signal that killed it).
+
+    `said`: the end of its standard error.
+    """
     if status == -signal.SIGKILL:
         return (
             "the runner was killed (SIGKILL): the kernel does this when memory runs out",
@@ -179,6 +209,8 @@ def death_from_status(status: int) -> tuple[str, str]:
     if status < 0:
         name = signal.Signals(-status).name if -status in set(signal.Signals) else str(-status)
         return f"the runner crashed ({name})", "upgrade the runtime, or try another --backend; detail with --debug"
+    if status == _PYTHON_FOUND_NO_FILE and "can't open file" in said:
+        return "the runner is gone from the device", "run again: it is put there anew"
     if status == EXIT_DEADLINE:
         return "the runner reached its deadline", "allow more time with --timeout"
     if status == EXIT_LEASE_ENDED:

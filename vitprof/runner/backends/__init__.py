@@ -19,8 +19,12 @@ _OUT_OF_MEMORY = (
 )
 
 
+# What is timed (`Plan.region`).
+CALL, E2E = "call", "e2e"
+
+
 class Session(Protocol):
-    """A loaded model, ready to infer. `loop.py` times `call`, and nothing else."""
+    """A loaded model, ready to infer. `loop.py` times `call`, or where it is asked for `host_call` (`timed_call`)."""
 
     build_ns: Optional[int]
     placement_ops_share: Optional[float]
@@ -63,6 +67,47 @@ def accelerator_of(session: Session) -> Optional[Accelerator]:
     return accelerator
 
 
+def timed_call(session: Session, region: str) -> Callable[[], None]:
+    """What is timed in `region`: `call`, or for `e2e` the session's `host_call`, which not every backend has.
+
+    A `host_call` takes the image from the host's memory and leaves the outputs in it.
+    """
+    if region == CALL:
+        return session.call
+    host_call: Optional[Callable[[], None]] = getattr(session, "host_call", None)
+    if region != E2E or host_call is None:
+        message = f"this backend cannot be timed from host memory to host memory (region '{region}')"
+        raise BackendError("load", message, "leave out --region")
+    return host_call
+
+
+def graph_timer_of(session: Session) -> Optional[Callable[[], Optional[int]]]:
+    """What times one more inference launched as one graph, by the device's clock; None where calls are no other.
+
+    By the session's method `graph_timer`; a model that cannot be recorded raises whatever its runtime raises.
+    """
+    record: Optional[Callable[[], Optional[Callable[[], Optional[int]]]]] = getattr(session, "graph_timer", None)
+    return record() if record else None
+
+
+class Remote(Protocol):
+    """What a session tells of a device beyond the one that runs it, such as a phone on a cable: its attribute `remote`.
+
+    A call goes over the cable, which takes longer than the inference. The device times it itself.
+    """
+
+    load_ns: int
+
+    def clock(self) -> int:
+        """Nanoseconds that the device has spent in calls: it moves on by each call, and stands still between them."""
+
+
+def remote_of(session: Session) -> Optional[Remote]:
+    """The device beyond this one; None where the model runs on this one."""
+    remote: Optional[Remote] = getattr(session, "remote", None)
+    return remote
+
+
 class BackendError(Exception):
     """A backend refused: `stage`, what happened, what to type next."""
 
@@ -94,12 +139,38 @@ class Backend:
     has_profile: bool = False
     # Runs on NVIDIA's GPUs and on nothing else: the driver is asked before the runtime is imported.
     needs_nvidia: bool = False
+    # Its runtime is there on macOS only, although the package may be installed elsewhere.
+    needs_macos: bool = False
+    # Can be timed from host memory to host memory.
+    has_e2e: bool = False
+    # What it computes in.
+    precisions: Tuple[str, ...] = ("fp32", "fp16")
 
+
+_FLOATS = ("fp32", "fp16", "bf16")
 
 BACKENDS: Mapping[str, Backend] = {
-    "ort": Backend("vitprof.runner.backends.ort", "onnx", "onnxruntime", "pip install onnxruntime", has_profile=True),
-    "torch": Backend("vitprof.runner.backends.torch", "module", "torch", "pip install torch", has_profile=True),
-    "compile": Backend("vitprof.runner.backends.compile", "module", "torch", "pip install torch"),
+    "ort": Backend(
+        "vitprof.runner.backends.ort",
+        "onnx",
+        "onnxruntime",
+        "pip install onnxruntime",
+        has_profile=True,
+        has_e2e=True,
+        precisions=("fp32", "fp16", "int8"),
+    ),
+    "torch": Backend(
+        "vitprof.runner.backends.torch",
+        "module",
+        "torch",
+        "pip install torch",
+        has_profile=True,
+        has_e2e=True,
+        precisions=_FLOATS,
+    ),
+    "compile": Backend(
+        "vitprof.runner.backends.compile", "module", "torch", "pip install torch", has_e2e=True, precisions=_FLOATS
+    ),
     "openvino": Backend(
         "vitprof.runner.backends.openvino",
         "onnx",
@@ -107,6 +178,8 @@ BACKENDS: Mapping[str, Backend] = {
         "pip install 'vitprof[openvino]'",
         is_extra=True,
         has_profile=True,
+        has_e2e=True,
+        precisions=(*_FLOATS, "int8"),
     ),
     "trt": Backend(
         "vitprof.runner.backends.trt",
@@ -116,6 +189,8 @@ BACKENDS: Mapping[str, Backend] = {
         is_extra=True,
         has_profile=True,
         needs_nvidia=True,
+        has_e2e=True,
+        precisions=(*_FLOATS, "int8"),
     ),
     "trt-rtx": Backend(
         "vitprof.runner.backends.trt_rtx",
@@ -125,6 +200,8 @@ BACKENDS: Mapping[str, Backend] = {
         is_extra=True,
         has_profile=True,
         needs_nvidia=True,
+        has_e2e=True,
+        precisions=(*_FLOATS, "int8"),
     ),
     "litert": Backend(
         "vitprof.runner.backends.litert",
@@ -132,6 +209,8 @@ BACKENDS: Mapping[str, Backend] = {
         "ai_edge_litert",
         "pip install 'vitprof[litert]'",
         is_extra=True,
+        has_e2e=True,
+        precisions=("fp32",),
     ),
     "litert-gpu": Backend(
         "vitprof.runner.backends.litert_gpu",
@@ -140,7 +219,17 @@ BACKENDS: Mapping[str, Backend] = {
         "pip install 'vitprof[litert]'",
         is_extra=True,
     ),
-    "fake": Backend("vitprof.runner.backends.fake", None, None, "", has_profile=True),
+    "coreml": Backend(
+        "vitprof.runner.backends.coreml",
+        "coreml",
+        "coremltools",
+        "pip install 'vitprof[coreml]'",
+        is_extra=True,
+        has_profile=True,
+        needs_macos=True,
+        has_e2e=True,
+    ),
+    "fake": Backend("vitprof.runner.backends.fake", None, None, "", has_profile=True, has_e2e=True),
 }
 
 

@@ -1,8 +1,8 @@
 """A backend without a runtime: for the harness's own overhead, for tests of the whole way, and for faults on demand.
 
 In the product, not in the tests, because `doctor` measures with it and because every transport has to survive its
-faults. Options of the Plan: `load_ns` and `call_ns` (how long loading and one call take; 0: no time), `fault` and
-`fault_at`:
+faults. Options of the Plan: `load_ns` and `call_ns` (how long loading and one call take; 0: no time), `copy_ns` (what
+the image and the outputs take on their way in a region `e2e`), `fault` and `fault_at`:
 
     fault     what happens at the stage or call `fault_at` (load, outputs, profile, or a number of calls made)
     crash     the process kills itself (SIGKILL), as the kernel does when memory runs out
@@ -42,6 +42,7 @@ class FakeSession:
         self.build_ns: Optional[int] = None
         self.placement_ops_share: Optional[float] = None
         self._call_ns = int(plan.options.get("call_ns") or 0)
+        self._copy_ns = int(plan.options.get("copy_ns") or 0)
         self._fault = str(plan.options.get("fault") or "")
         self._fault_at = str(plan.options.get("fault_at") or "0")
         self._wait = wait
@@ -57,6 +58,11 @@ class FakeSession:
         self._strike(str(self._calls))
         if self._call_ns:
             self._wait(self._call_ns)
+
+    def host_call(self) -> None:
+        self.call()
+        if self._copy_ns:
+            self._wait(self._copy_ns)
 
     def outputs(self, index: int) -> List[Tuple[str, str, Tuple[int, ...], bytes]]:
         self._strike("outputs")

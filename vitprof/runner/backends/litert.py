@@ -34,11 +34,19 @@ class _LitertSession:
         [image] = self._interpreter.get_input_details()
         self._input = image["index"]
         self._output_details = self._interpreter.get_output_details()
-        self._interpreter.set_tensor(self._input, array_of(plan, 0))
+        self._host_image = array_of(plan, 0)
+        self._interpreter.set_tensor(self._input, self._host_image)
         self._invoke = self._interpreter.invoke
 
     def call(self) -> None:
         self._invoke()
+
+    def host_call(self) -> None:
+        """The interpreter copies the image into its own memory and the outputs out of it."""
+        self._interpreter.set_tensor(self._input, self._host_image)
+        self._invoke()
+        for one in self._output_details:
+            self._interpreter.get_tensor(one["index"])
 
     def outputs(self, index: int) -> List[Tuple[str, str, Tuple[int, ...], bytes]]:
         self._interpreter.set_tensor(self._input, array_of(self._plan, index))

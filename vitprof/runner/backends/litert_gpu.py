@@ -17,7 +17,7 @@ import tempfile
 import time
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 
-from vitprof.runner.backends import BackendError
+from vitprof.runner.backends import Accelerator, BackendError
 from vitprof.runner.backends import litert as on_cpu
 from vitprof.runner.images import array_of
 from vitprof.runner.wire import Plan
@@ -51,7 +51,7 @@ class _LitertGpuSession:
         self._plan = plan
         self.build_ns: Optional[int] = None
         self._model, said = _compiled(plan)
-        self.accelerator = _Gpu(said)
+        self.accelerator: Optional[Accelerator] = _Gpu(said)
         self.placement_ops_share: Optional[float] = _gpu_share(said)
         self._inputs = self._model.create_input_buffers(0)
         self._outputs = self._model.create_output_buffers(0)
@@ -107,6 +107,9 @@ class _Gpu:
         return None
 
     def call_ns(self) -> Optional[int]:
+        return None
+
+    def energy_j(self) -> Optional[float]:
         return None
 
 

@@ -15,7 +15,7 @@ from vitprof.runner.profiles import openvino as profiles
 from vitprof.runner.wire import Plan, Profile, ProfileRequest
 
 # int8: the quantised operators of the file run in int8 by themselves, the rest in fp32.
-_HINTS = {"fp32": "f32", "fp16": "f16", "int8": "f32"}
+_HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}
 
 
 def version() -> str:
@@ -32,6 +32,7 @@ class _OpenvinoSession:
     """One compiled model and one request of it, with input 0 in the request's own input."""
 
     def __init__(self, plan: Plan) -> None:
+        import numpy
         import openvino
 
         self._plan = plan
@@ -39,6 +40,10 @@ class _OpenvinoSession:
         self.placement_ops_share: Optional[float] = 1.0
         try:
             core = openvino.Core()
+            if plan.precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+                # It would compute in fp32 and say nothing.
+                message = "this processor has no bf16 (AVX-512 BF16 or AMX)"
+                raise BackendError("load", message, "use --precision fp32")
             model = core.read_model(plan.artifact)
             if model.inputs[0].partial_shape.is_dynamic:
                 model.reshape(list(plan.input_shape))
@@ -48,7 +53,11 @@ class _OpenvinoSession:
         except RuntimeError as error:
             raise BackendError("load", _load_error(error), "measure it with --backend ort") from error
         self._names = [name_of(output, index) for index, output in enumerate(compiled.outputs)]
-        self._image = openvino.Tensor(array_of(plan, 0))
+        self._host_image = array_of(plan, 0)
+        self._kind = compiled.inputs[0].element_type
+        self._library = openvino
+        self._copied: Callable[[Any], Any] = numpy.array
+        self._image = self._tensor_of(self._host_image)
         self._request: Any = compiled.create_infer_request()
         self._request.set_input_tensor(self._image)
         self._start, self._wait = self._request.start_async, self._request.wait
@@ -61,22 +70,31 @@ class _OpenvinoSession:
         self._start()
         self._wait()
 
+    def host_call(self) -> None:
+        """The image stays where it is, in memory of the host; the outputs are copied, as the next call writes there."""
+        self._request.set_input_tensor(self._tensor_of(self._host_image))
+        self._start()
+        self._wait()
+        for tensor in self._request.output_tensors:
+            self._copied(tensor.data)
+
+    def _tensor_of(self, image: Any) -> Any:
+        """`image` as a tensor, in the array's own memory and as long as that lasts."""
+        return self._library.Tensor(image, self._library.Shape(image.shape), self._kind)
+
     def _counted_call(self) -> None:
         self._calls += 1
         self._start()
         self._wait()
 
     def outputs(self, index: int) -> List[Tuple[str, str, Tuple[int, ...], bytes]]:
-        import numpy
-        import openvino
-
-        self._request.set_input_tensor(openvino.Tensor(array_of(self._plan, index)))
+        # Named, so that its memory lasts as long as the tensor is in use.
+        image = array_of(self._plan, index)
+        self._request.set_input_tensor(self._tensor_of(image))
         self.call()
-        arrays = [numpy.array(tensor.data) for tensor in self._request.output_tensors]
+        pairs = [(_dtype(tensor), self._copied(tensor.data)) for tensor in self._request.output_tensors]
         self._request.set_input_tensor(self._image)
-        return [
-            (name, str(array.dtype), tuple(array.shape), array.tobytes()) for name, array in zip(self._names, arrays)
-        ]
+        return [(name, dtype, tuple(array.shape), array.tobytes()) for name, (dtype, array) in zip(self._names, pairs)]
 
     def profile(self, request: ProfileRequest, clock: Callable[[], int]) -> Profile:
         return profiles.profile(self._request, self.call, self._calls, request, clock)
@@ -85,6 +103,11 @@ class _OpenvinoSession:
 def name_of(output: Any, index: int) -> str:
     names = sorted(output.get_names())
     return str(names[0]) if names else f"output{index}"
+
+
+def _dtype(tensor: Any) -> str:
+    """The type of a tensor's values; numpy shows those of bf16 as if they were fp16."""
+    return "bfloat16" if tensor.element_type.get_type_name() == "bf16" else str(tensor.data.dtype)
 
 
 def _config(plan: Plan) -> "dict[str, Any]":

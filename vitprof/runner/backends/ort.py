@@ -8,6 +8,7 @@ the core from the next one), and graph optimisation is named, not left to the de
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, Callable, List, Optional, Tuple
 
 from vitprof.runner import ort_devices
@@ -44,7 +45,8 @@ class _OrtSession:
         self._input_name = plan.input_name or self._session.get_inputs()[0].name
         self._output_names = [output.name for output in self._session.get_outputs()]
         place = (self._options.device, self._options.index)
-        self._image = onnxruntime.OrtValue.ortvalue_from_numpy(array_of(plan, 0), *place)
+        self._host_image = array_of(plan, 0)
+        self._image = onnxruntime.OrtValue.ortvalue_from_numpy(self._host_image, *place)
         self._binding = self._session.io_binding()
         self._binding.bind_ortvalue_input(self._input_name, self._image)
         for name in self._output_names:
@@ -85,23 +87,34 @@ class _OrtSession:
     def _bound_call(self) -> None:
         self._run(self._binding)
 
+    def host_call(self) -> None:
+        self._arrays_for(self._host_image)
+
+    def _arrays_for(self, image: Any) -> List[Any]:
+        """The outputs for a numpy array, as numpy arrays: through the bound memory on a GPU, else as `run` gives them.
+
+        A graph reads and writes where it did when it was captured, which `run` would not.
+        """
+        if not self._is_on_gpu:
+            return self._session.run(self._output_names, {self._input_name: image})  # type: ignore[no-any-return]
+        self._image.update_inplace(image)
+        self._waited_call()
+        return [value.numpy() for value in self._binding.get_outputs()]
+
     def outputs(self, index: int) -> List[Tuple[str, str, Tuple[int, ...], bytes]]:
         import numpy
 
+        arrays = self._arrays_for(array_of(self._plan, index))
         if self._is_on_gpu:
-            self._image.update_inplace(array_of(self._plan, index))
-            self.call()
-            arrays = [value.numpy() for value in self._binding.get_outputs()]
-            self._image.update_inplace(array_of(self._plan, 0))
-        else:
-            arrays = self._session.run(self._output_names, {self._input_name: array_of(self._plan, index)})
+            self._image.update_inplace(self._host_image)
         return [
             (name, str(array.dtype), tuple(array.shape), numpy.ascontiguousarray(array).tobytes())
             for name, array in zip(self._output_names, arrays)
         ]
 
     def profile(self, request: ProfileRequest, clock: Callable[[], int]) -> Profile:
-        return profiles.profile(self._session, self.call, self._plan.profile_path or "", request, clock)
+        path = self._plan.profile_path or ""
+        return profiles.profile(self._session, self.call, path, request, clock, is_on_gpu=self._is_on_gpu)
 
 
 def _session(onnxruntime: Any, plan: Plan, run: RunOptions) -> Any:
@@ -124,9 +137,15 @@ def _session(onnxruntime: Any, plan: Plan, run: RunOptions) -> Any:
             options.add_session_config_entry(name, str(value))
     if run.device == "cpu":
         return _created(onnxruntime, plan, options, ["CPUExecutionProvider"])
-    if run.device != "cuda" or plan.profile_path:
-        what = f"runs on {run.device}" if run.device != "cuda" else "tells the time of each node on a GPU"
-        raise BackendError("load", f"no provider of ONNX Runtime here {what}", "use --backend trt, or --device local")
+    if run.device != "cuda":
+        message = f"no provider of ONNX Runtime here runs on {run.device}"
+        raise BackendError("load", message, "use --backend torch, or --device local")
+    if plan.profile_path and run.provider != "cuda":
+        message = "ONNX Runtime sees what TensorRT runs as one node: it has no profile by layer"
+        raise BackendError("load", message, "profile it with --backend trt, or leave out the option provider")
+    if plan.profile_path and run.cuda_graph:
+        # A graph is launched as a whole: no node of it is seen.
+        run = dataclasses.replace(run, cuda_graph=False)
     ort_devices.prepare(onnxruntime, run)
     options.add_session_config_entry(ort_devices.ASSIGNMENT_ENTRY, "1")
     session = _created(onnxruntime, plan, options, ort_devices.providers_of(plan, run))

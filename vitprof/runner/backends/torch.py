@@ -72,12 +72,16 @@ class TorchSession:
         self.placement_ops_share: Optional[float] = 1.0
         self.accelerator: Optional[Accelerator] = None
         self._plan = plan
+        self._dtype = getattr(torch, plan.input_dtype)
+        self._is_channels_last = run_options(plan).channels_last
         # Entering it costs 2 us, and whoever writes `model(x)` for speed enters it too.
         self._mode = torch.inference_mode
         self._forward = forward
         self._place = place
         self._graph: Optional[Graph] = None
         self._image = self._image_at(0)
+        # In the host's memory, pageable as most programs have theirs.
+        self._host_bytes = bytes_of(plan, 0)
         if place:
             self._wait = place.wait
             self.call = self._waited_call  # type: ignore[method-assign]
@@ -92,9 +96,26 @@ class TorchSession:
         self._submit = self._graph.replay  # type: ignore[method-assign]
         self.accelerator = self._place.accelerator(self._submit)
 
+    def graph_timer(self) -> Optional[Callable[[], Optional[int]]]:
+        """One more call as one graph, by the device's clock; None where every call is one already, or none can be."""
+        if self._place is None or self._graph is not None:
+            return None
+        graph = self._place.captured(self._forward, self._image)
+        timer = self._place.accelerator(graph.replay)
+        return timer.call_ns if timer else None
+
     def call(self) -> None:
         with self._mode():
             self._forward(self._image)
+
+    def host_call(self) -> None:
+        """The image's bytes to a tensor where the model is, the outputs to tensors of the processor."""
+        with self._mode():
+            image = self._tensor_from(self._host_bytes)
+            outputs = self._graph.feed(image) if self._graph else self._forward(self._placed(image))
+            # The copy from a GPU waits for what it copies.
+            for tensor in flat_tensors(outputs):
+                tensor.cpu()
 
     def _submit(self) -> None:
         with self._mode():
@@ -122,11 +143,15 @@ class TorchSession:
         return profiles.profile(self._forward, self._image, request, clock, wait)
 
     def _image_at(self, index: int) -> Any:
+        return self._placed(self._tensor_from(bytes_of(self._plan, index)))
+
+    def _placed(self, image: Any) -> Any:
+        return image.to(self._place.name) if self._place else image
+
+    def _tensor_from(self, data: bytearray) -> Any:
         import torch
 
-        plan = self._plan
-        dtype = getattr(torch, plan.input_dtype)
-        image = torch.frombuffer(bytes_of(plan, index), dtype=dtype).reshape(plan.input_shape)
-        if run_options(plan).channels_last:
+        image = torch.frombuffer(data, dtype=self._dtype).reshape(self._plan.input_shape)
+        if self._is_channels_last:
             image = image.contiguous(memory_format=torch.channels_last)
-        return image.to(self._place.name) if self._place else image
+        return image

@@ -57,6 +57,7 @@ def load(plan: Plan) -> EngineSession:
         raise _error("load", "TensorRT cannot load the engine that it has built", first_error(logger))
     session = EngineSession(library, plan, engine, context, gpu)
     session.build_ns, session.owners = build_ns, (runtime, logger)
+    session.kept = cache.kept(_ENGINE, key)
     finish(session, plan, options, gpu)
     return session
 
