@@ -12,23 +12,10 @@ from tests.report.samples import MATCH, PROTOCOL, artifact, samples, summary
 from vitprof.calibration import calibrate, calibration_from_results
 from vitprof.devices.profiles import calibration_models, device
 from vitprof.errors import ExitCode, UsageError
+from vitprof.measurements import Grade, Round, Samples, SetSamples, StopReason
 from vitprof.places import Places
 from vitprof.protocols import Effort, protocol
-from vitprof.records import (
-    Calibration,
-    Cost,
-    Grade,
-    ModelSpec,
-    Parity,
-    ParityVerdict,
-    Precision,
-    Result,
-    Round,
-    Samples,
-    SetSamples,
-    Source,
-    StopReason,
-)
+from vitprof.records import Calibration, Cost, ModelSpec, Parity, ParityVerdict, Precision, Result, Source
 from vitprof.report.progress import NoProgress
 from vitprof.rows import blank_row
 from vitprof.runner.wire import Block, Failure

@@ -12,9 +12,10 @@ import torch
 from vitprof import pipeline, protocols
 from vitprof.devices import profiles, reach
 from vitprof.errors import ExitCode, UsageError
+from vitprof.measurements import Order, Region
 from vitprof.places import Places
 from vitprof.protocols import Effort
-from vitprof.records import ModelSpec, Order, Precision, Region, Source
+from vitprof.records import ModelSpec, Precision, Source
 
 
 @pytest.fixture

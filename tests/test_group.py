@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from vitprof.analysis.summary import summarise
+from vitprof.cells import Cell
 from vitprof.devices import profiles
 from vitprof.devices.transports.fake import FakeTransport, VirtualClock, no_noise
-from vitprof.group import Cell, GroupSamples, Setting, measure_group
+from vitprof.group import GroupSamples, Setting, measure_group
+from vitprof.measurements import Grade, Protocol, StopReason
 from vitprof.protocols import Effort, protocol, protocol_on
-from vitprof.records import Grade, Protocol, StopReason
 from vitprof.reference import timed_as
 from vitprof.report.progress import NoProgress
 from vitprof.runner.wire import Plan

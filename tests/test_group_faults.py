@@ -11,11 +11,12 @@ import pytest
 
 from vitprof.analysis.steadiness import is_possible
 from vitprof.analysis.summary import summarise
+from vitprof.cells import Cell
 from vitprof.devices.transports import Link
 from vitprof.devices.transports.fake import FakeTransport, VirtualClock
-from vitprof.group import Cell, GroupSamples, Setting, Timeouts, measure_group
+from vitprof.group import GroupSamples, Setting, Timeouts, measure_group
+from vitprof.measurements import Grade
 from vitprof.protocols import Effort, protocol
-from vitprof.records import Grade
 from vitprof.report.progress import NoProgress
 from vitprof.runner.wire import Block, Message, Plan, Task
 from vitprof.store.journal import Journal

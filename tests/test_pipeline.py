@@ -13,10 +13,11 @@ from onnx.external_data_helper import convert_model_to_external_data
 from vitprof import exporting, pipeline
 from vitprof.devices.profiles import reference_model
 from vitprof.errors import ExitCode, UsageError
+from vitprof.measurements import Grade
 from vitprof.pipeline import Request
 from vitprof.places import Places
 from vitprof.protocols import Effort, protocol
-from vitprof.records import Grade, ModelSpec, ParityVerdict, Source
+from vitprof.records import ModelSpec, ParityVerdict, Source
 from vitprof.report.progress import NoProgress
 from vitprof.units import Amount
 

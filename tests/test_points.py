@@ -8,8 +8,9 @@ from typing import Any
 from tests.report import samples
 from vitprof.comparisons import Point
 from vitprof.counts import Kind, KindSum, OpRow
+from vitprof.measurements import Interval
 from vitprof.points import LeftOut, point_from_row, points_from_document
-from vitprof.records import Interval, Result
+from vitprof.records import Result
 from vitprof.report.document import dicts_from_results
 
 

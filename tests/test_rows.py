@@ -9,9 +9,9 @@ import pytest
 
 from tests.analysis.series import samples_from_ratios
 from tests.report.samples import PROTOCOL, artifact
+from vitprof.cells import CellSamples
 from vitprof.counts import Kind, OpRow
 from vitprof.devices.profiles import device
-from vitprof.group import CellSamples
 from vitprof.records import ModelSpec, Peak, Peaks, Precision, Result, Source
 from vitprof.rows import blank_row, measured_row
 

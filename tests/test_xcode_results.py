@@ -14,11 +14,12 @@ pytest.importorskip("coremltools")
 from tests import xcode
 from tests.test_prepare_coreml import FACTORY
 from vitprof.analysis.layers import layer_profile
+from vitprof.cells import CellSamples
 from vitprof.errors import UsageError
 from vitprof.export.coreml_operators import macs_share_without, read_operators
-from vitprof.group import CellSamples
+from vitprof.measurements import StopReason
 from vitprof.prepare import prepare
-from vitprof.records import Artifact, ModelSpec, Precision, Source, StopReason
+from vitprof.records import Artifact, ModelSpec, Precision, Source
 from vitprof.rows import _placement_macs_share as placement_macs_share
 from vitprof.runner.wire import Profile, ProfiledOp
 from vitprof.store.xcode_reports import XcodeReport, read_report

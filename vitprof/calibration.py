@@ -25,20 +25,9 @@ from vitprof.analysis.steadiness import call_ns
 from vitprof.counts import Cost
 from vitprof.devices import profiles, reach
 from vitprof.errors import ExitCode, VitprofError
+from vitprof.measurements import Doubt, Interval, Protocol, StopReason
 from vitprof.places import Places
-from vitprof.records import (
-    Calibration,
-    Doubt,
-    Interval,
-    ModelSpec,
-    Peak,
-    Peaks,
-    Precision,
-    Protocol,
-    Result,
-    Source,
-    StopReason,
-)
+from vitprof.records import Calibration, ModelSpec, Peak, Peaks, Precision, Result, Source
 from vitprof.report.cell import failure_of, is_broken
 from vitprof.report.notes import text_from_parity
 from vitprof.report.progress import Progress

@@ -24,11 +24,12 @@ from vitprof.comparisons import Disagreement, Limits, PairVerdict, Point
 from vitprof.devices import lease, profiles, reach
 from vitprof.errors import ExitCode, UsageError, VitprofError
 from vitprof.layers import LayersRequest, keep, profile_layers
+from vitprof.measurements import Region
 from vitprof.pipeline import Request, format_of, measure
 from vitprof.places import Places
 from vitprof.points import LeftOut, points_from_document
 from vitprof.protocols import protocol_on
-from vitprof.records import Artifact, Device, ModelSpec, Region, typed_name
+from vitprof.records import Artifact, Device, ModelSpec, typed_name
 from vitprof.report.document import dicts_from_results
 from vitprof.report.progress import Progress
 from vitprof.runner.backends import BACKENDS

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vitprof.counts import Kind, KindSum
-from vitprof.records import Interval, ModelSpec
+from vitprof.measurements import Interval
+from vitprof.records import ModelSpec
 
 
 @dataclass(frozen=True)

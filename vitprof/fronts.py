@@ -15,8 +15,8 @@ from vitprof.comparing import Choice, Sides, matching, stored_points
 from vitprof.comparisons import FrontPoint, Point
 from vitprof.counts import CostName
 from vitprof.errors import UsageError
+from vitprof.measurements import Interval
 from vitprof.places import Places
-from vitprof.records import Interval
 from vitprof.store.tables import Accuracies, read_table
 from vitprof.units import NOT_KNOWN
 

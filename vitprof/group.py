@@ -21,10 +21,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from vitprof.analysis.steadiness import call_ns, is_possible, is_warm, log_ratio
+from vitprof.analysis.steadiness import call_ns, is_possible
 from vitprof.analysis.summary import ratio_interval
+from vitprof.cells import Cell, CellRun, CellSamples
 from vitprof.devices.transports import Link, RunnerFailed, Transport
-from vitprof.records import Interval, Order, Protocol, Round, Samples, SetSamples, StopReason
+from vitprof.measurements import Interval, Order, Protocol, Round, Samples, StopReason
 from vitprof.report.progress import Progress
 from vitprof.runner.wire import Block, BlockRequest, End, EndRequest, Failure, Outputs, OutputsRequest, Plan, Ready
 from vitprof.store.journal import Journal
@@ -44,15 +45,6 @@ _CLOCK_JUMPS = (
 )
 # Of a set's time a cell may spend this share on its warm-up: the rest is needed for counted rounds.
 _WARM_UP_SHARE = 0.35
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One thing to measure. `outputs_path`: where the first process writes its outputs for parity, if anywhere."""
-
-    name: str
-    plan: Plan
-    outputs_path: str | None = None
 
 
 @dataclass(frozen=True)
@@ -77,12 +69,6 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class CellSamples:
-    samples: Samples
-    outputs: Outputs | None
-
-
-@dataclass(frozen=True)
 class GroupSamples:
     """What the group gave, cell by cell; `interrupted` where a person ended it early."""
 
@@ -91,65 +77,6 @@ class GroupSamples:
     # Mean call time of every reference block, in order; empty where no reference ran, and why.
     reference_blocks_ns: tuple[float, ...]
     reference_failure: Failure | None
-
-
-@dataclass
-class _CellRun:
-    """A cell while it is being measured."""
-
-    cell: Cell
-    done: list[SetSamples] = field(default_factory=list)
-    link: Link | None = None
-    ready: Ready | None = None
-    rounds: list[Round] = field(default_factory=list)
-    log_ratios: list[float] = field(default_factory=list)
-    warm_up_ns: int = 0
-    is_warm: bool = False
-    end: End | None = None
-    outputs: Outputs | None = None
-    stop_reason: StopReason = StopReason.CAP
-    failure: Failure | None = None
-
-    def begin(self) -> None:
-        self.link, self.ready, self.end = None, None, None
-        self.rounds, self.log_ratios = [], []
-        self.warm_up_ns, self.is_warm = 0, False
-
-    def current(self) -> SetSamples | None:
-        return SetSamples(self.ready, tuple(self.rounds), self.is_warm, self.end) if self.ready else None
-
-    def sets(self) -> tuple[SetSamples, ...]:
-        current = self.current()
-        return (*self.done, current) if current else tuple(self.done)
-
-    def finish_set(self) -> None:
-        current = self.current()
-        if current:
-            self.done.append(current)
-        self.begin()
-
-    def add(self, round_: Round, protocol: Protocol) -> None:
-        """Takes one block in and, during the warm-up, judges whether it has shown the cell to be warm."""
-        assert self.ready is not None  # noqa: S101 - a block comes from a process that has said Ready
-        self.rounds.append(round_)
-        if round_.is_warm_up:
-            self.log_ratios.append(log_ratio(round_, self.ready.calls_per_sample))
-            self.warm_up_ns += sum(round_.block.samples_ns) + sum(round_.block.set_aside_ns)
-            # Once warm it stays so: while it waits for the others it may well meet a noisy moment.
-            self.is_warm = self.is_warm or is_warm(self.log_ratios, self.warm_up_ns, protocol)
-
-    def count_last(self, rounds: int) -> None:
-        """Lets the last `rounds` of the warm-up count after all."""
-        last = [dataclasses.replace(round_, is_warm_up=False) for round_ in self.rounds[-rounds:]]
-        self.rounds[-rounds:] = last
-
-    def counted(self) -> list[Round]:
-        return [round_ for round_ in self.rounds if not round_.is_warm_up]
-
-    def counted_calls(self) -> int:
-        """A sample may be the time of several."""
-        repeats = self.ready.calls_per_sample if self.ready else 1
-        return repeats * sum(len(round_.block.samples_ns) for round_ in self.counted())
 
 
 def measure_group(cells: Sequence[Cell], reference: Plan | None, setting: Setting) -> GroupSamples:
@@ -169,7 +96,7 @@ class _Group:
     """The state of one group: who is being measured, by which rules, against which reference process."""
 
     def __init__(self, cells: Sequence[Cell], reference: Plan | None, setting: Setting) -> None:
-        self._runs = [_CellRun(cell) for cell in cells]
+        self._runs = [CellRun(cell) for cell in cells]
         self._reference_plan = reference
         self._transport = setting.transport
         self._protocol = setting.protocol
@@ -247,7 +174,7 @@ class _Group:
         self._end_set(alive)
         return extra_s
 
-    def _count_steady_rounds(self, alive: Sequence[_CellRun], number: int) -> None:
+    def _count_steady_rounds(self, alive: Sequence[CellRun], number: int) -> None:
         """The rounds by which the last cell was seen to be warm were on warm cells: all but the first count."""
         rounds = min(self._protocol.warm_up_blocks, *(len(run.rounds) for run in alive)) - 1
         if rounds > 0:
@@ -255,7 +182,7 @@ class _Group:
                 run.count_last(rounds)
             self._journal.write("warm", {"set": number, "counted_from": self._index - rounds})
 
-    def _start(self, run: _CellRun, number: int) -> bool:
+    def _start(self, run: CellRun, number: int) -> bool:
         """Starts one process after the other: two that load at once would spoil each other's cold times."""
         with self._keeping_failure(run):
             run.link = self._transport.start(run.cell.plan)
@@ -281,7 +208,7 @@ class _Group:
         except RunnerFailed as failed:
             self._lose_reference(failed.failure)
 
-    def _measure_block(self, run: _CellRun, before_ns: float | None, is_warm_up: bool) -> float | None:
+    def _measure_block(self, run: CellRun, before_ns: float | None, is_warm_up: bool) -> float | None:
         """One block of `run` and the reference block after it; returns what that one took."""
         block = None
         with self._keeping_failure(run):
@@ -330,7 +257,7 @@ class _Group:
             self._reference.close()
         self._reference, self._reference_ready = None, None
 
-    def _end_set(self, runs: Sequence[_CellRun]) -> None:
+    def _end_set(self, runs: Sequence[CellRun]) -> None:
         for run in runs:
             with contextlib.suppress(RunnerFailed):
                 # Samples are complete: a process that stumbles on its way out changes nothing about them.
@@ -347,7 +274,7 @@ class _Group:
             self._reference, self._reference_ready = None, None
 
     @contextlib.contextmanager
-    def _keeping_failure(self, run: _CellRun) -> Iterator[None]:
+    def _keeping_failure(self, run: CellRun) -> Iterator[None]:
         try:
             yield
         except RunnerFailed as failed:
@@ -356,7 +283,7 @@ class _Group:
 
     # When to stop.
 
-    def _is_warm_up_over(self, alive: Sequence[_CellRun], begun_s: float, deadline_s: float) -> bool:
+    def _is_warm_up_over(self, alive: Sequence[CellRun], begun_s: float, deadline_s: float) -> bool:
         """All cells are warm, or each has had its time, or too little of the set's time is left to count in.
 
         Time alone does not end it before there were as many blocks as it takes to be seen as warm.
@@ -367,7 +294,7 @@ class _Group:
         has_blocks = all(len(run.log_ratios) >= self._protocol.warm_up_blocks for run in alive)
         return has_blocks and self._clock() >= begun_s + _WARM_UP_SHARE * (deadline_s - begun_s)
 
-    def _is_done(self, run: _CellRun, number: int, deadline_s: float) -> bool:
+    def _is_done(self, run: CellRun, number: int, deadline_s: float) -> bool:
         counted = run.counted()
         if len(counted) < self._protocol.min_rounds_per_set:
             return False
@@ -379,7 +306,7 @@ class _Group:
     def _has_asked_amount(self) -> bool:
         return self._protocol.measure_ns is not None or self._protocol.measure_calls is not None
 
-    def _asked_amount(self, run: _CellRun) -> StopReason | None:
+    def _asked_amount(self, run: CellRun) -> StopReason | None:
         """`--measure`: this set's share of the asked time or calls has been counted."""
         samples = [value for round_ in run.counted() for value in round_.block.samples_ns]
         sets = self._protocol.sets
@@ -389,7 +316,7 @@ class _Group:
             return StopReason.CALLS
         return None
 
-    def _precision_or_cap(self, run: _CellRun, number: int, deadline_s: float) -> StopReason | None:
+    def _precision_or_cap(self, run: CellRun, number: int, deadline_s: float) -> StopReason | None:
         """The set's own interval is met (in the last set: that over all sets), or its share of time is over."""
         is_last = number == self._protocol.sets - 1
         if self._clock() >= deadline_s:
@@ -407,14 +334,14 @@ class _Group:
         intervals = {run.cell.name: ratio_interval(run.sets()) for run in self._runs}
         self._progress.live({name: (one.value, one.low, one.high) for name, one in intervals.items() if one})
 
-    def _ordered(self, runs: Sequence[_CellRun], rounds: int) -> list[_CellRun]:
+    def _ordered(self, runs: Sequence[CellRun], rounds: int) -> list[CellRun]:
         """The order of the round that comes after `rounds` others of the set."""
         if self._protocol.order == Order.SHUFFLED:
             return self._shuffled(runs)
         # Shuffled once, when the set began.
         return list(runs) if rounds % 2 == 0 else list(reversed(runs))
 
-    def _shuffled(self, runs: Sequence[_CellRun]) -> list[_CellRun]:
+    def _shuffled(self, runs: Sequence[CellRun]) -> list[CellRun]:
         return self._random.sample(list(runs), len(runs))
 
 

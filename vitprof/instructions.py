@@ -22,10 +22,11 @@ from vitprof.devices.transports import RunnerFailed, Transport
 from vitprof.devices.transports.emulated import EmulatedTransport
 from vitprof.errors import ExitCode, UsageError, VitprofError
 from vitprof.export.locks import InUse
+from vitprof.measurements import Instructions
 from vitprof.pipeline import Request, Run, format_of, keep_rows, plan_of
 from vitprof.places import Places
 from vitprof.protocols import counting_protocol
-from vitprof.records import Artifact, Device, Instructions, Result
+from vitprof.records import Artifact, Device, Result
 from vitprof.report.progress import NoProgress, Progress
 from vitprof.rows import blank_row, exit_code_of, failure_from_error, parity_of
 from vitprof.runner.wire import CountRequest, Counts, Outputs, OutputsRequest, Plan, Ready

@@ -16,16 +16,18 @@ from pathlib import Path
 
 import psutil
 
+from vitprof.cells import Cell
 from vitprof.devices import clock_lock, lease, profiles, reach
 from vitprof.devices.transports import Transport
 from vitprof.errors import ExitCode, VitprofError
 from vitprof.export.cache import files_in
 from vitprof.export.locks import InUse
-from vitprof.group import MAX_CELLS, Cell, Setting, Timeouts, measure_group
+from vitprof.group import MAX_CELLS, Setting, Timeouts, measure_group
+from vitprof.measurements import Protocol
 from vitprof.places import Places
 from vitprof.prepare import QDQ_FORMAT
 from vitprof.protocols import REFERENCE, Effort, protocol_on
-from vitprof.records import Artifact, Device, ModelSpec, Peaks, Precision, Protocol, Result
+from vitprof.records import Artifact, Device, ModelSpec, Peaks, Precision, Result
 from vitprof.reference import reference_plan, timed_as
 from vitprof.report.progress import NoProgress, Progress
 from vitprof.rows import blank_row, doubted, exit_code_of, failure_from_error, measured_row

@@ -13,7 +13,8 @@ from typing import Any
 
 from vitprof.comparisons import Point
 from vitprof.counts import Kind, KindSum
-from vitprof.records import Interval, ParityVerdict, typed_name
+from vitprof.measurements import Interval
+from vitprof.records import ParityVerdict, typed_name
 
 
 @dataclass(frozen=True)

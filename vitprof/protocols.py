@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from enum import StrEnum
 
-from vitprof.records import Device, Order, Protocol, Region
+from vitprof.measurements import Order, Protocol, Region
+from vitprof.records import Device
 from vitprof.units import Amount
 
 REFERENCE = "cpu-ref-1"

@@ -14,7 +14,7 @@ from vitprof.devices.profiles import reference_model
 from vitprof.devices.transports import Transport
 from vitprof.errors import VitprofError
 from vitprof.export.inputs import seeded_inputs, write_tensors
-from vitprof.records import Protocol
+from vitprof.measurements import Protocol
 from vitprof.runner.wire import Plan
 
 _INPUT_SHAPE = (1, 3, 224, 224)

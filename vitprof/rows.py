@@ -12,27 +12,13 @@ from pathlib import Path
 
 from vitprof import __version__
 from vitprof.analysis.summary import summarise
+from vitprof.cells import CellSamples
 from vitprof.cost.roofline import roofline
 from vitprof.errors import ExitCode, VitprofError
 from vitprof.export.coreml_operators import macs_share_without
 from vitprof.export.parity import compare, read_tensors
-from vitprof.group import CellSamples
-from vitprof.records import (
-    Artifact,
-    Device,
-    Doubt,
-    Grade,
-    ModelSpec,
-    Parity,
-    ParityVerdict,
-    Peaks,
-    Precision,
-    Protocol,
-    Result,
-    Roofline,
-    StopReason,
-    Summary,
-)
+from vitprof.measurements import Doubt, Grade, Protocol, StopReason, Summary
+from vitprof.records import Artifact, Device, ModelSpec, Parity, ParityVerdict, Peaks, Precision, Result, Roofline
 from vitprof.runner.wire import Failure, Outputs, Ready
 
 _BYTES_PER_VALUE = {Precision.FP32: 4, Precision.FP16: 2, Precision.BF16: 2, Precision.INT8: 1}

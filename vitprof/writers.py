@@ -17,8 +17,9 @@ from vitprof.errors import VitprofError
 from vitprof.export import coreml_export, litert_export
 from vitprof.export.hard_swish import hard_swish_apart
 from vitprof.export.weights import folded_weights, reached_weights, text_from_folded
+from vitprof.measurements import Doubt
 from vitprof.places import places
-from vitprof.records import ANY_BATCH, Doubt, Exporter, ModelSpec, Precision, ProgramFacts
+from vitprof.records import ANY_BATCH, Exporter, ModelSpec, Precision, ProgramFacts
 
 if TYPE_CHECKING:
     from vitprof.models.load import Loaded

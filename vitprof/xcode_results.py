@@ -19,21 +19,8 @@ from vitprof.export import cache, coreml_export
 from vitprof.export.copies import file_name
 from vitprof.export.coreml_operators import macs_share_without
 from vitprof.export.eviction import entries
-from vitprof.records import (
-    Artifact,
-    Doubt,
-    ModelSpec,
-    Parity,
-    ParityVerdict,
-    Precision,
-    Protocol,
-    Result,
-    Round,
-    Samples,
-    SetSamples,
-    Source,
-    StopReason,
-)
+from vitprof.measurements import Doubt, Protocol, Round, Samples, SetSamples, StopReason
+from vitprof.records import Artifact, ModelSpec, Parity, ParityVerdict, Precision, Result, Source
 from vitprof.runner.profiles import coreml as plans
 from vitprof.runner.wire import Block, Ready
 from vitprof.store.xcode_reports import XcodeReport

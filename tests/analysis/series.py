@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vitprof.records import Round, Samples, SetSamples, StopReason
+from vitprof.measurements import Round, Samples, SetSamples, StopReason
 from vitprof.runner.wire import Block, Ready
 
 

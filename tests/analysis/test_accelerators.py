@@ -11,8 +11,8 @@ import pytest
 
 from tests.analysis.series import samples_from_ratios
 from vitprof.analysis.summary import summarise
+from vitprof.measurements import Grade, Samples, Summary
 from vitprof.protocols import protocol
-from vitprof.records import Grade, Samples, Summary
 from vitprof.runner.wire import End
 
 

@@ -12,8 +12,9 @@ from vitprof.analysis.comparison import paired_ratio, verdict
 from vitprof.analysis.intervals import exponential, median_over_sets, t_95
 from vitprof.analysis.steadiness import is_warm, spread, trend, two_speeds
 from vitprof.analysis.summary import summarise
+from vitprof.measurements import Grade, Interval
 from vitprof.protocols import protocol
-from vitprof.records import Grade, Interval, Verdict
+from vitprof.records import Verdict
 
 
 def test_the_t_table_is_scipy_s() -> None:

@@ -7,7 +7,7 @@ from tests.analysis.points import kind, point
 from vitprof.analysis.disagreement import Group, disagreement, measured_groups, table_groups
 from vitprof.comparisons import Disagreement, Limits, Point
 from vitprof.counts import Kind
-from vitprof.records import Interval
+from vitprof.measurements import Interval
 
 _LIMITS = Limits()
 

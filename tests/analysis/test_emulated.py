@@ -7,9 +7,9 @@ import numpy as np
 
 from tests.analysis.series import samples_from_ratios
 from vitprof.analysis.summary import summarise
+from vitprof.measurements import Grade, Samples, Summary
 from vitprof.points import LeftOut, point_from_row
 from vitprof.protocols import protocol
-from vitprof.records import Grade, Samples, Summary
 
 EMULATOR = "qemu-aarch64 10.0.13, cortex-a72"
 

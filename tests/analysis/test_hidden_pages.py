@@ -7,8 +7,8 @@ import pytest
 
 from tests.analysis.series import samples_from_ratios
 from vitprof.analysis.summary import summarise
+from vitprof.measurements import Grade, Samples
 from vitprof.protocols import protocol
-from vitprof.records import Grade, Samples
 
 
 def _with_last_block(sensors: dict[str, object]) -> Samples:

@@ -9,8 +9,8 @@ import pytest
 
 from tests.analysis.series import samples_from_ratios
 from vitprof.analysis.summary import summarise
+from vitprof.measurements import Samples, Summary
 from vitprof.protocols import protocol
-from vitprof.records import Samples, Summary
 
 
 def _told_by_a_tool(calls: int, thermal_status: tuple[int, int] = (0, 0)) -> Samples:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from vitprof.analysis.pareto import Candidate, front
 from vitprof.comparisons import FrontPoint
-from vitprof.records import Interval
+from vitprof.measurements import Interval
 
 _WTF = Path(__file__).parents[2].parent / "shared" / "data" / "wtf_benchmark_2023.csv"
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from tests.analysis.series import samples_from_ratios
 from vitprof.analysis.summary import summarise
+from vitprof.measurements import Grade, Samples
 from vitprof.protocols import protocol
-from vitprof.records import Grade, Samples
 
 
 def _on(gpu: dict[str, object]) -> Samples:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tests.analysis.points import point
 from vitprof.analysis.verdicts import holm, pair_verdicts
 from vitprof.comparisons import PairVerdict, Point
-from vitprof.records import Interval, Verdict
+from vitprof.measurements import Interval
+from vitprof.records import Verdict
 
 
 def _verdicts(baseline: list[Point], candidate: list[Point]) -> tuple[PairVerdict, ...]:

@@ -6,12 +6,14 @@ import tempfile
 from pathlib import Path
 
 from vitprof.analysis.comparison import paired_ratio
+from vitprof.cells import Cell
 from vitprof.devices.transports.local import LocalTransport
 from vitprof.export.locks import InUse
-from vitprof.group import Cell, Setting, measure_group
+from vitprof.group import Setting, measure_group
+from vitprof.measurements import Interval
 from vitprof.places import places
 from vitprof.protocols import Effort, protocol
-from vitprof.records import Artifact, Interval, ModelSpec, Source
+from vitprof.records import Artifact, ModelSpec, Source
 from vitprof.reference import reference_plan, timed_as
 from vitprof.report.progress import NoProgress
 from vitprof.runner.wire import Plan

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from tests.benchmarks.noise import length_ns, noise_from
 from vitprof.analysis.comparison import paired_ratio, verdict
+from vitprof.cells import Cell
 from vitprof.devices.transports.fake import FakeTransport, VirtualClock
-from vitprof.group import Cell, Setting, measure_group
+from vitprof.group import Setting, measure_group
 from vitprof.protocols import protocol
 from vitprof.records import Verdict
 from vitprof.report.progress import NoProgress

@@ -14,10 +14,11 @@ from vitprof import pipeline
 from vitprof.devices import profiles
 from vitprof.devices.check import doubts_of
 from vitprof.errors import ExitCode, UnreachableError
+from vitprof.measurements import Grade
 from vitprof.pipeline import Request
 from vitprof.places import Places
 from vitprof.protocols import Effort, protocol
-from vitprof.records import Device, Grade, ModelSpec, Readiness, Source
+from vitprof.records import Device, ModelSpec, Readiness, Source
 from vitprof.runner import hold
 from vitprof.units import amount_from_text
 

@@ -22,13 +22,14 @@ import pytest
 
 from tests.devices.android import SERIAL, Phone, running_phone
 from tests.report.samples import artifact
+from vitprof.cells import Cell
 from vitprof.devices import adb_client, reach
 from vitprof.devices.adb_client import Adb
 from vitprof.devices.transports import Link, RunnerFailed
 from vitprof.devices.transports.adb import TOOL_VARIABLE, AdbTransport
 from vitprof.devices.transports.adb_files import AdbFiles, cleaned
 from vitprof.errors import UnreachableError, VitprofError
-from vitprof.group import Cell, Setting, Timeouts, measure_group
+from vitprof.group import Setting, Timeouts, measure_group
 from vitprof.protocols import Effort, protocol, protocol_on
 from vitprof.records import Device, ModelSpec, ParityVerdict, Source
 from vitprof.reference import timed_as

@@ -21,16 +21,18 @@ from tests.export import made
 from tests.runner.test_litert import NET
 from vitprof import prepare
 from vitprof.analysis.summary import summarise
+from vitprof.cells import Cell
 from vitprof.devices import lease, profiles
 from vitprof.devices.browser import control, litert_js, serving
 from vitprof.devices.transports import RunnerFailed
 from vitprof.devices.transports.browser import BrowserLink, BrowserTransport
 from vitprof.export import cache
 from vitprof.export.inputs import seeded_inputs, write_tensors
-from vitprof.group import Cell, Setting, measure_group
+from vitprof.group import Setting, measure_group
+from vitprof.measurements import Grade
 from vitprof.places import places
 from vitprof.protocols import protocol, protocol_on
-from vitprof.records import Grade, ModelSpec, Readiness, Source
+from vitprof.records import ModelSpec, Readiness, Source
 from vitprof.report.progress import NoProgress
 from vitprof.runner.wire import BlockRequest, End, EndRequest, Outputs, OutputsRequest, Plan, Ready
 from vitprof.store.journal import Journal

@@ -7,7 +7,7 @@ from typing import Any
 
 from vitprof.comparisons import Correlation, Disagreement, FrontPoint, Inversion, PairVerdict, Point
 from vitprof.counts import Kind, KindSum
-from vitprof.records import Interval
+from vitprof.measurements import Interval
 
 HOSTILE = "<script>alert('$x_1$')</script>|`a_b`\x1b[31m"
 LONG = "vit_" + "very_" * 40 + "long_patch16_224"

@@ -6,26 +6,20 @@ import os
 from pathlib import Path
 from typing import Any
 
-from vitprof.records import (
-    Artifact,
-    Cost,
+from vitprof.measurements import (
     Doubt,
     Grade,
     Interval,
     Latency,
-    ModelSpec,
-    Parity,
-    ParityVerdict,
     Protocol,
     Relative,
-    Result,
     Round,
     Samples,
     SetSamples,
-    Source,
     StopReason,
     Summary,
 )
+from vitprof.records import Artifact, Cost, ModelSpec, Parity, ParityVerdict, Result, Source
 from vitprof.runner.wire import Block, Failure, Ready
 
 GOLDEN = Path(__file__).parent / "golden"

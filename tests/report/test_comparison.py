@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from vitprof.comparisons import Disagreement
-from vitprof.records import Interval
+from vitprof.measurements import Interval
 from vitprof.report.comparison import (
     comparison_sections,
     disagreement_section,

@@ -8,7 +8,8 @@ import io
 
 import pytest
 
-from vitprof.records import Instructions, Result
+from vitprof.measurements import Instructions
+from vitprof.records import Result
 from vitprof.report.csv_table import COLUMNS, csv_text
 
 from . import samples

@@ -8,7 +8,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from vitprof.records import Device, Doubt, Exported, Interval, ProgramFacts, Samples, StopReason
+from vitprof.measurements import Doubt, Interval, Samples, StopReason
+from vitprof.records import Device, Exported, ProgramFacts
 from vitprof.report import document
 from vitprof.runner.wire import Failure
 

@@ -9,7 +9,8 @@ import json
 from rich.console import Console
 
 from vitprof.instructions import instructions_from_counts
-from vitprof.records import Instructions, Result
+from vitprof.measurements import Instructions
+from vitprof.records import Result
 from vitprof.report import document
 from vitprof.report.markdown import markdown_text
 from vitprof.report.reading import document_from_text

@@ -7,7 +7,8 @@ import json
 from rich.console import Console
 
 from tests.report.samples import ok
-from vitprof.records import Calibration, Device, Doubt, Grade, Peak, Peaks, Precision, Roofline
+from vitprof.measurements import Doubt, Grade
+from vitprof.records import Calibration, Device, Peak, Peaks, Precision, Roofline
 from vitprof.report.block import lines_of
 from vitprof.report.document import document_from_calibrations, json_text, rows_from_results
 from vitprof.report.terminal import show_calibrations, show_device

@@ -9,7 +9,8 @@ import re
 import pytest
 from rich.console import Console
 
-from vitprof.records import Doubt, Exported, ModelSpec, ProgramFacts, Result, Source
+from vitprof.measurements import Doubt
+from vitprof.records import Exported, ModelSpec, ProgramFacts, Result, Source
 from vitprof.report.table import significant
 from vitprof.report.terminal import show, show_exports
 

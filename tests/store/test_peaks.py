@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from vitprof.errors import VitprofError
-from vitprof.records import Calibration, Device, Grade, Peak, Peaks, Precision
+from vitprof.measurements import Grade
+from vitprof.records import Calibration, Device, Peak, Peaks, Precision
 from vitprof.store import peaks
 
 LOCAL = Device("local", "x86-cpu", "chip", "local", ("ort",))

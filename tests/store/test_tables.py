@@ -11,7 +11,7 @@ import pytest
 from vitprof.analysis.disagreement import disagreement, table_groups
 from vitprof.comparisons import Limits
 from vitprof.errors import UsageError, VitprofError
-from vitprof.records import Interval
+from vitprof.measurements import Interval
 from vitprof.store.tables import read_accuracies, read_table
 
 _DATA = Path(__file__).parents[2].parent / "shared" / "data"

@@ -12,7 +12,8 @@ import numpy as np
 
 from vitprof.analysis.intervals import Array, exponential, median_over_sets
 from vitprof.analysis.steadiness import log_ratio
-from vitprof.records import Interval, Samples, SetSamples, Verdict
+from vitprof.measurements import Interval, Samples, SetSamples
+from vitprof.records import Verdict
 
 # Differences below 2 % are of no use to anybody who chooses a model, and are what the code's place in memory does.
 EQUIVALENCE_SHARE = 0.02

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vitprof.records import Doubt, Grade, Interval, Protocol, StopReason
+from vitprof.measurements import Doubt, Grade, Interval, Protocol, StopReason
 from vitprof.runner.wire import Block, Ready
 from vitprof.units import text_from_ns, text_from_share
 

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vitprof.analysis.steadiness import SIGMA_PER_MAD
-from vitprof.records import Interval
+from vitprof.measurements import Interval
 
 Array = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 

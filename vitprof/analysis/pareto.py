@@ -13,7 +13,7 @@ import numpy as np
 
 from vitprof.analysis.intervals import Array
 from vitprof.comparisons import FrontPoint
-from vitprof.records import Interval
+from vitprof.measurements import Interval
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vitprof.records import Protocol, Round
+from vitprof.measurements import Protocol, Round
 from vitprof.runner.wire import Block
 
 # Two standard deviations of a difference of two blocks; the 95 % point of the trend over five blocks of noise.

@@ -12,7 +12,7 @@ import numpy as np
 from vitprof.analysis.grading import Evidence, absolute_grade, relative_grade, warnings_from
 from vitprof.analysis.intervals import Array, exponential, median_over_sets
 from vitprof.analysis.steadiness import call_ns, log_ratio, spread, trend, two_speeds
-from vitprof.records import Interval, Latency, Protocol, Relative, Round, Samples, SetSamples, Summary
+from vitprof.measurements import Interval, Latency, Protocol, Relative, Round, Samples, SetSamples, Summary
 
 # 1: first release.
 VERSION = 1

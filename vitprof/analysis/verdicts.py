@@ -18,7 +18,8 @@ from statistics import NormalDist
 
 from vitprof.analysis.comparison import EQUIVALENCE_SHARE, verdict
 from vitprof.comparisons import PairVerdict, Point
-from vitprof.records import Grade, Interval, Verdict
+from vitprof.measurements import Grade, Interval
+from vitprof.records import Verdict
 from vitprof.units import NOT_KNOWN
 
 _LEVEL = 0.05

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vitprof.cli import options
+from vitprof.measurements import Region
 from vitprof.protocols import Effort
-from vitprof.records import Precision, Region
+from vitprof.records import Precision
 
 if TYPE_CHECKING:
     from vitprof.comparing import Choice, Compared, Sides

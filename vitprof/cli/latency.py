@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from vitprof.cli import options
+from vitprof.measurements import Region
 from vitprof.protocols import Effort
-from vitprof.records import Metric, Precision, Region, Result
+from vitprof.records import Metric, Precision, Result
 
 _LEAST_TIMEOUT_S = 0.1
 

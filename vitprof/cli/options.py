@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from vitprof.errors import UsageError, VitprofError
-from vitprof.records import Exporter, ModelSpec, Precision, Region, Source
+from vitprof.measurements import Region
+from vitprof.records import Exporter, ModelSpec, Precision, Source
 from vitprof.units import size_from_text
 
 Models = Annotated[

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from vitprof.devices import lease, profiles, reach
-from vitprof.records import CheckedDevice, Device, Doubt
+from vitprof.measurements import Doubt
+from vitprof.records import CheckedDevice, Device
 from vitprof.runner.backends import BACKENDS
 
 # What `uname -m` calls the processors of a kind.

@@ -17,7 +17,8 @@ from typing import Any
 from vitprof.devices import reach
 from vitprof.devices.transports import Link, RunnerFailed, Transport
 from vitprof.errors import UnreachableError, VitprofError
-from vitprof.records import Device, Doubt, Readiness
+from vitprof.measurements import Doubt
+from vitprof.records import Device, Readiness
 from vitprof.runner.hold import IN_USE_STAGE, who_am_i
 from vitprof.runner.processor import core_numbers
 from vitprof.runner.sensors import cores

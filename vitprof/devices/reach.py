@@ -20,7 +20,8 @@ from pathlib import Path
 from vitprof.devices import profiles
 from vitprof.devices.transports import Transport
 from vitprof.errors import UnreachableError, UsageError
-from vitprof.records import Device, Precision, Region
+from vitprof.measurements import Region
+from vitprof.records import Device, Precision
 from vitprof.runner.backends import BACKENDS, litert_gpu
 from vitprof.runner.wire import Option
 

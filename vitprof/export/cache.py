@@ -23,8 +23,9 @@ from vitprof.errors import VitprofError
 from vitprof.export import eviction
 from vitprof.export.eviction import RECORD, folder_of
 from vitprof.export.staging import staging, unwritable
+from vitprof.measurements import Doubt
 from vitprof.places import places
-from vitprof.records import Artifact, Doubt, Exporter, ModelSpec, Precision, ProgramFacts, Source
+from vitprof.records import Artifact, Exporter, ModelSpec, Precision, ProgramFacts, Source
 
 __all__ = [
     "EXPORT_VERSION",

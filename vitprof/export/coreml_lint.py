@@ -15,8 +15,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from vitprof.measurements import Doubt
 from vitprof.mil import MilOp, MilProgram, MilValue
-from vitprof.records import Doubt
 
 # More would hide the first; how many they are is said.
 _MOST_PLACES = 5

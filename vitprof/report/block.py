@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from vitprof.records import Instructions, Interval, Result, Roofline, StopReason, Summary
+from vitprof.measurements import Instructions, Interval, StopReason, Summary
+from vitprof.records import Result, Roofline
 from vitprof.report.cell import BROKEN, chip_of, failure_of, is_broken, keys_of, placement_ops_share
 from vitprof.report.notes import parity_phrases
 from vitprof.report.outside import plain

@@ -21,7 +21,7 @@ from vitprof.comparisons import (
     comparable_times,
     is_relative,
 )
-from vitprof.records import Interval
+from vitprof.measurements import Interval
 from vitprof.report.columns import Column, counts_column, times_column
 from vitprof.report.sections import Section
 from vitprof.units import NOT_KNOWN, text_from_share

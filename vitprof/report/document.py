@@ -12,24 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from vitprof.counts import Cost, Kind, OpRow, kind_sums
-from vitprof.records import (
-    Artifact,
-    Calibration,
-    Device,
-    Doubt,
-    Exported,
-    Instructions,
-    Interval,
-    Latency,
-    Parity,
-    Peak,
-    Peaks,
-    ProgramFacts,
-    Relative,
-    Result,
-    Round,
-    Summary,
-)
+from vitprof.measurements import Doubt, Instructions, Interval, Latency, Relative, Round, Summary
+from vitprof.records import Artifact, Calibration, Device, Exported, Parity, Peak, Peaks, ProgramFacts, Result
 from vitprof.report.cell import failure_of, placement_ops_share, ready_of, size_of
 from vitprof.report.outside import encodable
 from vitprof.report.schema import (

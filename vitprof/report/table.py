@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from vitprof.records import Interval, Result, Summary
+from vitprof.measurements import Interval, Summary
+from vitprof.records import Result
 from vitprof.report.cell import chip_of, failure_of, keys_of, varying_keys
 from vitprof.report.columns import Column, counts_column, middle, number, times_column
 from vitprof.report.outside import plain

@@ -15,7 +15,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from vitprof.records import Calibration, Device, Exported, Grade, ProgramFacts, Result, typed_name
+from vitprof.measurements import Grade
+from vitprof.records import Calibration, Device, Exported, ProgramFacts, Result, typed_name
 from vitprof.report.block import Line, lines_of
 from vitprof.report.cell import is_broken
 from vitprof.report.columns import GAP, Column, aligned, drawn_width, fitting, padded, total

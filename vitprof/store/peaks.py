@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from vitprof.errors import VitprofError
-from vitprof.records import Calibration, Device, Grade, Peak, Peaks, Precision
+from vitprof.measurements import Grade
+from vitprof.records import Calibration, Device, Peak, Peaks, Precision
 from vitprof.store.reference_times import machine_id
 
 

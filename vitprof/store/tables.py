@@ -33,7 +33,7 @@ from pathlib import Path
 
 from vitprof.comparisons import Point
 from vitprof.errors import UsageError, VitprofError
-from vitprof.records import Interval
+from vitprof.measurements import Interval
 from vitprof.units import NOT_KNOWN, size_from_text
 
 _TIMM = {
