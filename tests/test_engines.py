@@ -10,13 +10,13 @@ import torch
 
 from vitprof import engines, exporting
 from vitprof.devices import profiles
-from vitprof.devices.transports import Link
+from vitprof.devices.transports import Link, RunnerFailed
 from vitprof.errors import ExitCode, UnreachableError, UsageError
 from vitprof.export.locks import InUse
 from vitprof.places import Places
 from vitprof.records import ModelSpec, ParityVerdict, Precision, Source
 from vitprof.report.progress import NoProgress
-from vitprof.runner.wire import Message, Outputs, OutputsRequest, Plan, Ready, Task, Tensor
+from vitprof.runner.wire import Failure, Message, Outputs, OutputsRequest, Plan, Ready, Task, Tensor
 from vitprof.workshop import Workshop
 
 MODEL = str(profiles.reference_model("cpu-ref-1"))
@@ -25,27 +25,33 @@ READY = Ready(0, 1, 0, "host", 1, 1, 0, 1, "10.9", environment={"gpu": "NVIDIA A
 
 
 class Gpu:
-    """A device with TensorRT: `kept` is the engine that it says it has built. No real one is at hand."""
+    """A device with TensorRT, and what its runner answers a Plan with. No real one is at hand."""
 
-    def __init__(self, folder: Path, kept: str | None) -> None:
-        self.folder = folder
+    def __init__(self, answer: Message = READY) -> None:
         self.plans: list[Plan] = []
-        self._ready = dataclasses.replace(READY, kept=kept)
+        self._answer = answer
         self._answers: list[Message] = []
+        self._asked: set[str] = set()
 
     def place(self, path: str) -> str:
         return path
 
     def scratch(self, name: str, folder: Path) -> str:
-        return str(folder / name)
+        (folder / "there").mkdir(exist_ok=True)
+        self._asked.add(str(folder / "there" / name))
+        return str(folder / "there" / name)
 
     def fetch(self, path: str, folder: Path) -> Path:
+        # As the transport over SSH has it: nothing but what a runner was told to write leaves a device.
+        assert path in self._asked
         return Path(path)
 
     def start(self, task: Task) -> Link:
         assert isinstance(task, Plan)
         self.plans.append(task)
-        self._answers = [self._ready]
+        self._answers = [self._answer]
+        if task.engine_path:
+            Path(task.engine_path).write_bytes(b"an engine")
         return self
 
     def send(self, message: Message) -> None:
@@ -54,15 +60,17 @@ class Gpu:
         self._answers.append(Outputs(message.path, (Tensor("output", "float32", (1, 2), 0),)))
 
     def receive(self, timeout_s: float) -> Message:
-        return self._answers.pop(0)
+        answer = self._answers.pop(0)
+        if isinstance(answer, Failure):
+            raise RunnerFailed(answer)
+        return answer
 
     def close(self) -> None:
         pass
 
 
 def test_an_engine_is_built_there_and_is_a_file_here(tmp_path: Path, here: Places) -> None:
-    (tmp_path / "abc.engine").write_bytes(b"an engine")
-    gpu = Gpu(tmp_path, str(tmp_path / "abc.engine"))
+    gpu = Gpu()
     a40 = profiles.device("a40")
     with InUse(here.cache_root) as in_use, Workshop(here.cache_root, NoProgress()) as workshop:
         [spec] = workshop.specs((MODEL,), LIKE)
@@ -77,11 +85,15 @@ def test_an_engine_is_built_there_and_is_a_file_here(tmp_path: Path, here: Place
     assert (tmp_path / "cpu-ref-1.onnx").exists()
 
 
-def test_an_engine_that_could_not_be_kept_is_told(tmp_path: Path, here: Places) -> None:
+def test_an_engine_that_cannot_be_built_is_told_beside_the_file_that_it_would_be_of(
+    tmp_path: Path, here: Places
+) -> None:
+    gpu = Gpu(Failure("build", "TensorRT cannot build an engine", "measure it with --backend ort"))
     with InUse(here.cache_root) as in_use, Workshop(here.cache_root, NoProgress()) as workshop:
         [spec] = workshop.specs((MODEL,), LIKE)
-        one = engines.Builder(profiles.device("a40"), Gpu(tmp_path, None)).exported(spec, tmp_path, workshop, in_use)
-    assert one.failure and "could not keep the engine" in one.failure.error and one.exit_code is ExitCode.FAILED
+        one = engines.Builder(profiles.device("a40"), gpu).exported(spec, tmp_path, workshop, in_use)
+    assert one.failure and one.exit_code is ExitCode.FAILED and not (tmp_path / "cpu-ref-1.trt").exists()
+    assert one.failure.error.startswith("TensorRT cannot build an engine; ") and "is kept: " in one.failure.error
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has an NVIDIA GPU")

@@ -11,6 +11,7 @@ from vitprof.comparing import Choice, Sides, compare_measured
 from vitprof.errors import UnreachableError, UsageError
 from vitprof.instructions import count_instructions
 from vitprof.layers import LayersRequest, profile_layers
+from vitprof.measurements import Region
 from vitprof.pipeline import Request
 from vitprof.places import Places
 from vitprof.protocols import counting_protocol, protocol
@@ -30,6 +31,7 @@ REQUEST = Request(("resnet18",), protocol(), ModelSpec("", Source.TIMM), device=
             "--device emulated-a72",
         ),
         (replace(REQUEST, threads=2), "on 2 threads no two counts agree", "leave out --threads"),
+        (replace(REQUEST, protocol=protocol(region=Region.E2E)), "not of region e2e", "leave out --region"),
         (replace(REQUEST, protocol=protocol(measure=Amount(duration_ns=3))), "counts calls, no time", "--measure 15x"),
         (replace(REQUEST, backends=("torch",)), "has no backend 'torch'", "--backend ort"),
     ],

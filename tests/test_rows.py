@@ -48,6 +48,28 @@ def test_utilisation_is_the_share_of_the_peak_that_was_achieved() -> None:
     assert _row(Peaks(Peak(1e12, ""), PEAKS.bytes_per_s), batch=8).utilisation == pytest.approx(0.2)
 
 
+def test_operators_that_ran_elsewhere_are_a_warning() -> None:
+    made = artifact(ModelSpec("m", Source.TIMM), MACS, 1_000)
+    made = dataclasses.replace(made, expected=None)
+    samples = samples_from_ratios([np.full(20, 10.0)] * 2)
+    blank = blank_row(made.spec, "ort", 1, device("local"), PROTOCOL)
+    for share, warns in ((0.4, True), (1.0, False), (None, False)):
+        sets = tuple(
+            dataclasses.replace(one, ready=dataclasses.replace(one.ready, placement_ops_share=share))
+            for one in samples.sets
+        )
+        row = measured_row(
+            made,
+            CellSamples(dataclasses.replace(samples, sets=sets), None),
+            blank,
+            outputs_file=None,
+            reference_long_run_ns=None,
+            reference_failure=None,
+            peaks=None,
+        )
+        assert ("placed elsewhere" in _codes(row)) == warns
+
+
 def test_what_is_not_known_stays_unknown() -> None:
     assert _row(None, ROW).utilisation is None and _row(None, ROW).roofline is None
     assert _row(PEAKS, macs=None).utilisation is None

@@ -126,6 +126,8 @@ def test_a_report_without_a_precision_asks_for_it(artifact: Artifact, tmp_path: 
     with pytest.raises(UsageError, match="does not say its precision") as caught:
         result_of(report, None)
     assert "--precision fp16" in caught.value.remedy
+    # Who asks knows better than a report, and is asked before it.
+    assert result_of(replace(report, precision="fp32"), None, precision="fp16").spec.precision is Precision.FP16
     result = result_of(report, None, precision="fp16")
     assert (result.spec.name, result.device, result.spec.size, result.spec.batch) == ("net-net", "iPhone 13", None, 1)
 

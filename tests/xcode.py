@@ -41,8 +41,14 @@ def report(
     file_name: str = "net-fp16",
     size: int = 4_000,
     shape: Sequence[int] = (1, 3, 16, 16),
+    computed_in: str = "Mixed (Float16, Int32)",
+    takes_image: bool = False,
 ) -> dict[str, Any]:
     schema = [{"name": "image", "type": "MultiArray", "dataType": "Float16", "shape": str(list(shape))}]
+    if takes_image:
+        # As Apple's compiler describes an image: its sides are texts, and it has no shape.
+        sides = {"height": str(shape[2]), "width": str(shape[3])}
+        schema = [{"name": "image", "type": "Image", "colorspace": "RGB", "isColor": "1", **sides}]
     structure = {
         "program": {
             "_0": {"functions": {"main": {"inputs": [], "block": {"inputs": [], "operations": list(operations)}}}}
@@ -79,7 +85,7 @@ def report(
             "size": size,
             "modelType": "ML Program",
             "functionNames": [],
-            "rawMetadata": json.dumps([{"computePrecision": "Mixed (Float16, Int32)", "inputSchema": schema}]),
+            "rawMetadata": json.dumps([{"computePrecision": computed_in, "inputSchema": schema}]),
         },
     }
 

@@ -334,9 +334,9 @@ def _nothing_stored(sides: Sides, places: Places, points: Sequence[Point], regio
     of_region = () if region == Region.CALL else (f"region {region}",)
     parts = (sides.backends, sides.devices, sides.runs, of_region)
     asked = " and ".join(", ".join(names) for names in parts if names)
-    held = sorted({f"{point.backend} on {point.device}" for point in stored_points(Sides(), places)})
+    held = sorted({f"{point.backend} on {point.device}" for point in stored_points(Sides(), places, region=region)})
     if not held:
-        what = f"the store {places.store} holds no results"
+        what = f"the store {places.store} holds no results of region {region}"
     elif points:
         what = f"the store {places.store} has no model that all of {asked or 'these'} have measured"
     else:

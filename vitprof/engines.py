@@ -79,19 +79,14 @@ def builder(name: str | None, file: Path | None, places: Places, progress: Progr
 def _built(source: Artifact, device: Device, transport: Transport, folder: Path | None) -> Exported:
     with tempfile.TemporaryDirectory(prefix="vitprof-") as scratch:
         plan = plan_of(source, FORMAT, device.threads or 1, transport, reach.options_of(device, FORMAT))
+        plan = dataclasses.replace(plan, engine_path=transport.scratch("engine", Path(scratch)))
         written = transport.scratch("outputs", Path(scratch))
         ready, outputs = answers_of(plan, written if source.expected else None, transport)
         parity = parity_of(source, outputs, transport.fetch(written, Path(scratch)) if outputs else None)
-        if ready.kept is None:
-            raise VitprofError(
-                f"device '{device.name}' could not keep the engine that it built",
-                remedy="see that its cache has free space, then run again",
-                stage="export",
-            )
-        # By itself, under a name of ours: what lies beside it there is of other builds.
-        engine = Path(scratch) / "engine" / f"model.{FORMAT}"
+        # By itself, under a name of ours.
+        engine = Path(scratch) / "built" / f"model.{FORMAT}"
         engine.parent.mkdir()
-        shutil.copyfile(transport.fetch(ready.kept, Path(scratch)), engine)
+        shutil.copyfile(transport.fetch(str(plan.engine_path), Path(scratch)), engine)
         built = dataclasses.replace(
             source,
             folder=engine.parent,

@@ -22,7 +22,7 @@ from vitprof.devices.transports import RunnerFailed, Transport
 from vitprof.devices.transports.emulated import EmulatedTransport
 from vitprof.errors import ExitCode, UsageError, VitprofError
 from vitprof.export.locks import InUse
-from vitprof.measurements import Instructions
+from vitprof.measurements import Instructions, Region
 from vitprof.pipeline import Request, Run, format_of, keep_rows, plan_of
 from vitprof.places import Places
 from vitprof.protocols import counting_protocol
@@ -105,6 +105,9 @@ def _check(request: Request, device: Device, backends: Sequence[str]) -> None:
         )
     for backend in backends:
         reach.check_backend(backend, device)
+    if request.protocol.region != Region.CALL:
+        what = f"--metric instructions: of single calls, not of region {request.protocol.region}"
+        raise UsageError(what, remedy="leave out --region")
     if request.protocol.measure_ns is not None:
         raise UsageError("--metric instructions counts calls, no time", remedy="ask for calls: --measure 15x")
     if (request.threads or 1) != 1:

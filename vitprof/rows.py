@@ -20,6 +20,7 @@ from vitprof.export.parity import compare, read_tensors
 from vitprof.measurements import Doubt, Grade, Protocol, StopReason, Summary
 from vitprof.records import Artifact, Device, ModelSpec, Parity, ParityVerdict, Peaks, Precision, Result, Roofline
 from vitprof.runner.wire import Failure, Outputs, Ready
+from vitprof.units import text_from_share
 
 _BYTES_PER_VALUE = {Precision.FP32: 4, Precision.FP16: 2, Precision.BF16: 2, Precision.INT8: 1}
 # A machine's clock swings by so much between the calibration and the run.
@@ -179,6 +180,10 @@ def _of_setting(blank: Result, summary: Summary, ready: Ready, failure: Failure 
     if ready.environment.get("gpu_clocks") == "unlocked":
         detail = "the GPU chose its own clock, which follows its heat and its load"
         yield Doubt("clocks unlocked", detail, "hold it with --lock-clocks MHZ (needs root)")
+    placed = ready.placement_ops_share
+    if placed is not None and placed < 1:
+        detail = f"{text_from_share(1 - placed)} of the operators ran elsewhere than asked for"
+        yield Doubt("placed elsewhere", detail, "do not take this latency for that of the accelerator alone")
     if summary.relative is None and not blank.protocol.reference:
         detail = "no reference cell runs on such a device: what the machine did meanwhile is not taken out"
         yield Doubt("no reference", detail, "compare models of one run on one device")

@@ -58,7 +58,7 @@ def _candidates(report: XcodeReport, cache_root: Path) -> Iterator[Artifact]:
 def result_of(
     report: XcodeReport, artifact: Artifact | None, *, device: str | None = None, precision: str | None = None
 ) -> Result:
-    """The row of a report; `device` and `precision` stand in for what it says of itself.
+    """The row of a report; `device` and `precision` are taken before what it says of itself.
 
     `UsageError` where nobody says the precision.
     """
@@ -108,8 +108,8 @@ def _set(report: XcodeReport, index: int) -> SetSamples:
         first_call_ns=first,
         clock="device",
         clock_step_ns=0,
-        clock_cost_ns=0,
-        loop_overhead_ns=0,
+        clock_cost_ns=None,
+        loop_overhead_ns=None,
         calls_per_sample=1,
         backend_version=report.system,
         placement_ops_share=plans.placement_ops_share(ops, report.compute_units),
@@ -141,7 +141,7 @@ def _placement_macs_share(report: XcodeReport, artifact: Artifact | None) -> flo
 
 def _spec(report: XcodeReport, precision: str | None) -> ModelSpec:
     """Of a model that is not in the cache, by the name of its file as `export` writes it."""
-    said = report.precision or precision
+    said = precision or report.precision
     if said not in set(Precision):
         raise UsageError(
             f"the report of {report.model} does not say its precision", remedy="add --precision fp16", stage="import"

@@ -309,6 +309,9 @@ def test_results_of_two_regions_are_never_compared(tmp_path: Path) -> None:
     # One side has this region and the other has not: 9 ms from memory to memory are not held against 2 ms of a call.
     alone = vitprof(tmp_path, *asked, "--region", "e2e")
     assert alone.returncode == 2 and "region e2e" in alone.stderr
+    # What the store has is what it has of that region.
+    other = vitprof(tmp_path, "compare", "--backends", "ort,torch", "--region", "e2e")
+    assert "it has: coreml on m2" in other.stderr and "trt" not in other.stderr
     assert vitprof(tmp_path, "results", "import", document(tmp_path / "more.json", e2e[1:])).returncode == 0
     [pair] = json.loads(vitprof(tmp_path, *asked, "--region", "e2e").stdout)["pairs"]
     assert pair["ratio"] == pytest.approx(3 / 9, rel=1e-5)

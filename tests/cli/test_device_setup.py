@@ -55,7 +55,7 @@ def test_an_environment_is_announced_and_made_once(board: Sshd) -> None:
     ("words", "code", "said"),
     [
         (("setup", "local"), 2, "in this machine"),
-        (("clean", "local"), 2, "keeps nothing|in this machine"),
+        (("clean", "local"), 2, "nothing is kept on 'local', which is this machine"),
         (("setup", "local", "--wheels", "."), 2, "--wheels is for devices reached by ssh"),
         (("setup", "a100"), 4, 'host = "user@server"'),
     ],

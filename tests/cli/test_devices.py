@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -117,3 +118,8 @@ def test_a_gpu_server_without_that_gpu_is_told() -> None:
     device = Device("a100", "gpu", "NVIDIA A100", "ssh", ("torch",), host="there", match="A100")
     assert [one.code for one in doubts_of(device, {"gpus": ["NVIDIA RTX A1000"]})] == ["no such GPU"]
     assert list(doubts_of(device, {"gpus": ["NVIDIA A100-SXM4-80GB"]})) == []
+    both = {"gpus": ["NVIDIA RTX A1000", "NVIDIA A100-SXM4-80GB"]}
+    [doubt] = doubts_of(device, both)
+    assert "is NVIDIA RTX A1000; number 1 is meant" in doubt.detail and 'device = "cuda:1"' in doubt.remedy
+    told = replace(device, options={"torch": {"device": "cuda:1"}})
+    assert list(doubts_of(told, both)) == []

@@ -213,7 +213,8 @@ def test_the_tool_runs_on_the_cores_that_the_profile_names(
     transport: AdbTransport, device: Device, tmp_path: Path
 ) -> None:
     with contextlib.closing(AdbTransport(dataclasses.replace(device, cores="0"))) as pinned:
-        ready = pinned.start(plan(pinned, tmp_path)).receive(20)
+        options = reach.options_of(dataclasses.replace(device, cores="0"), "litert")
+        ready = pinned.start(plan(pinned, tmp_path, options=options)).receive(20)
     assert isinstance(ready, Ready) and ready.environment["pinned_to_cores"] == "mask 1"
 
 

@@ -53,6 +53,15 @@ def test_a_machine_without_adb_is_told_how_to_get_it(monkeypatch: pytest.MonkeyP
     assert "apt install adb" in error.value.remedy
 
 
+def test_a_client_that_cannot_list_is_told_from_no_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "adb").write_text("#!/bin/sh\necho '* failed to start daemon' >&2; exit 1\n")
+    (tmp_path / "adb").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(UnreachableError, match=r"adb devices failed: \* failed to start daemon") as error:
+        adb_client.connected_serial(None, "pixel8", PROFILE)
+    assert "adb kill-server" in error.value.remedy
+
+
 def test_names_reach_a_shell_as_they_are() -> None:
     names = ("it's", 'a "b"', "$(touch /tmp/hit) `id`", "two\nlines", "-n", "", "*", "a;b|c&d>e")
     line = adb_client.command_text('for one in "$@"; do printf "<%s>" "$one"; done; exit 3', *names)
@@ -68,6 +77,8 @@ def test_a_command_that_does_not_say_that_it_is_over_was_cut_off() -> None:
         None,
     )
     assert adb_client.ended("hi\r\n== vitprof status 7\r\n") == ("hi\n", 7)
+    assert adb_client.ended("hi\n== vitprof status 137\nKilled \n") == ("hi\nKilled \n", 137)
+    assert adb_client.ended("hi\n== vitprof status 13") == ("hi\n== vitprof status 13", None)
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,11 @@ def test_a_runner_of_which_half_arrived(here: Places, tmp_path: Path) -> None:
     assert failure.stage == "load" and failure.remedy and failure.detail
 
 
+def test_a_runner_that_sends_without_an_end_what_is_no_message() -> None:
+    failure = _failure(["cat", "/dev/zero"])
+    assert "what is no message" in failure.error and r"\x00" in failure.error and failure.remedy
+
+
 def test_a_disk_that_is_full(here: Places, disk: Callable[[str], Path]) -> None:
     folder = disk("4k")
     (folder / "rest").write_bytes(bytes(4096))

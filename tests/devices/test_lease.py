@@ -142,6 +142,22 @@ def test_a_device_that_stays_hot_is_measured_with_a_warning() -> None:
     assert "load 3, waiting for 0.5, after 10 s of waiting" in doubts[0].detail and "[ready]" in doubts[0].remedy
 
 
+def test_a_processor_of_another_kind_is_a_warning_and_not_waited_for() -> None:
+    board = Board({"machine": "x86_64"})
+    held = _lease(board, _device(), [])
+    held.take()
+    (doubt,) = held.wait_until_ready()
+    assert doubt.code == "another processor" and "says arm-cpu, the device is x86_64" in doubt.detail and doubt.remedy
+    assert board.now_s == 0
+
+
+def test_who_measures_there_is_asked_less_and_less_often() -> None:
+    board = Board(IN_USE)
+    with pytest.raises(UnreachableError):
+        _lease(board, _device(wait_s=600), []).take()
+    assert len(board.tasks) < 50
+
+
 @pytest.mark.parametrize(
     ("asked", "told", "said"),
     [

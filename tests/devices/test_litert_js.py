@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import io
 import json
 import tarfile
@@ -45,6 +47,25 @@ def test_another_file_than_the_one_that_was_tried_is_refused(tmp_path: Path, mon
         litert_js.litert_js(tmp_path / "cache")
     assert "registry" in caught.value.remedy
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("has_filters", [True, False])
+def test_what_npm_gives_is_unpacked_with_pythons_that_have_no_filters_too(
+    tmp_path: Path, has_filters: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Debian 12's has none."""
+    if not has_filters:
+        monkeypatch.delattr(tarfile, "data_filter")
+    archive = tmp_path / "package.tgz"
+    with tarfile.open(archive, "w:gz") as file:
+        for name in ("package/dist/index.js", "package/wasm/x.wasm"):
+            entry = tarfile.TarInfo(name)
+            entry.size = 5
+            file.addfile(entry, io.BytesIO(b"12345"))
+    digest = "sha512-" + base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
+    monkeypatch.setattr(litert_js, "_PACKAGES", {"core": digest, "wasm-utils": digest})
+    _npm(tmp_path, f'cp {archive} "$5/given.tgz"', monkeypatch)
+    assert set(litert_js.litert_js(tmp_path / "cache").files()) == {"core.js", "wasm-utils.js", "x.wasm"}
 
 
 @pytest.mark.parametrize("body", ["echo no network >&2; exit 1", "exit 0"])

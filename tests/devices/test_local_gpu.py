@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,22 @@ def test_what_cuda_visible_devices_leaves_is_numbered_anew(gpus: Gpus, monkeypat
     gpus("NVIDIA RTX A1000", "NVIDIA A100-SXM4-80GB")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     assert reach.gpu_index(profiles.device("a100")) == 0
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0, 1")
+    assert reach.gpu_index(profiles.device("a100")) == 1
+    # The only one that is left is another one.
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert reach.gpu_index(profiles.device("a100")) is None
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-8f5e")
+    assert reach.gpu_index(profiles.device("a100")) == 0
+
+
+def test_a_host_that_is_named_counts_for_more_than_a_gpu_that_is_here(gpus: Gpus) -> None:
+    gpus("NVIDIA RTX A1000", "NVIDIA A100-SXM4-80GB")
+    elsewhere = replace(profiles.device("a100"), host="me@there")
+    assert not reach.is_here(elsewhere) and reach.is_reachable(elsewhere) is None
+    assert reach.options_of(elsewhere, "torch") == {"device": "cuda:0"}
+    with pytest.raises(UsageError, match="no NVIDIA GPU of this machine"):
+        clock_lock.check(elsewhere, 1000)
 
 
 def test_a_jetson_is_known_by_the_name_of_its_board(tmp_path: Path) -> None:

@@ -42,6 +42,8 @@ def test_local_is_this_machine() -> None:
         (GOOD.replace('["ort"]', '["nope"]'), "backends"),
         (GOOD + "speed = 3\n", "speed"),
         (GOOD + "threads = 0\n", "threads"),
+        (GOOD + "[ready]\nwait_s = inf\n", "wait_s"),
+        (GOOD + '[peak_macs_per_s]\nfp32 = { value = inf, source = "x" }\n', "fp32"),
         (GOOD + "[peak_macs_per_s]\nfp32 = { value = 1e12 }\n", "source"),
         (GOOD.replace('chip = "X"\n', ""), "chip"),
         ("kind = [", "TOML"),
@@ -70,6 +72,22 @@ def test_a_device_that_is_not_here_says_what_to_write_where() -> None:
     remedy = caught.value.remedy
     assert 'host = "user@server"' in remedy and 'extends = "a100"' in remedy
     assert str(profiles.user_folder() / "a100.toml") in remedy
+
+
+def test_a_profile_of_the_user_s_own_without_a_host_is_told_what_to_add(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VITPROF_CONFIG_DIR", str(tmp_path))
+    own = tmp_path / "devices" / "pi.toml"
+    own.parent.mkdir()
+    own.write_text('extends = "pi5"\n')
+    with pytest.raises(UnreachableError, match="'pi': no host named for it") as caught:
+        reach.check_reachable(profiles.device("pi"))
+    # It would extend itself.
+    assert caught.value.remedy.startswith(f'add to {own}: host = "') and "extends" not in caught.value.remedy
+    with pytest.raises(UnreachableError) as caught:
+        reach.check_reachable(profiles.device("mine", _file(tmp_path, GOOD)))
+    assert caught.value.remedy.startswith("add to its profile: host = ")
 
 
 def test_what_the_remedy_says_is_all_that_need_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

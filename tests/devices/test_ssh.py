@@ -237,7 +237,13 @@ def _clients() -> list[psutil.Process]:
 
 
 def _runners(board: Sshd) -> list[psutil.Process]:
-    return [one for one in board.processes() if any("runner" in word or ".zip" in word for word in one.cmdline()[1:2])]
+    found = []
+    for one in board.processes():
+        # It may end between the two.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if any("runner" in word or ".zip" in word for word in one.cmdline()[1:2]):
+                found.append(one)
+    return found
 
 
 @pytest.mark.parametrize(
@@ -479,6 +485,16 @@ def test_a_login_shell_that_speaks_is_named(board: Sshd, here: Places) -> None:
         pytest.raises(UnreachableError, match="login shell prints 'Welcome to the board'"),
     ):
         SshTransport(device(), here.cache_root)
+
+
+@pytest.mark.parametrize("shell", ["yes", "cat /dev/zero"])
+def test_a_login_shell_that_does_not_end_to_speak_is_not_waited_for(board: Sshd, here: Places, shell: str) -> None:
+    with (
+        _forced(board, shell),
+        pytest.raises(UnreachableError, match="sends what is no answer") as caught,
+    ):
+        SshTransport(device(), here.cache_root)
+    assert "ssh board" in caught.value.remedy and board.is_quiet()
 
 
 def test_a_python_that_is_too_old_is_named(board: Sshd, tmp_path: Path, here: Places) -> None:

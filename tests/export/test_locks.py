@@ -22,7 +22,8 @@ def prepare(root: Path, start: Any) -> None:
         if cache.read(root, KEY) is None:
             with (root / "exports").open("a") as log:
                 log.write("exported\n")
-            time.sleep(0.5)
+            # On a busy machine the other one may be far behind.
+            wait_for((root / "waited").exists)
             made.publish(root)
 
 
@@ -89,7 +90,8 @@ def test_several_artifacts_are_needed_at_the_cost_of_one_open_file(tmp_path: Pat
         before = open_files()
         for number in range(1100):
             in_use.add(made.key_of(str(number)))
-        assert open_files() == before
+        # Fewer where something of an earlier test was collected meanwhile.
+        assert open_files() <= before
         assert len(locks.busy(tmp_path).keys) == 1100
 
 

@@ -8,7 +8,7 @@ import threading
 import pytest
 from rich.console import Console
 
-from vitprof.report.progress import NoProgress, TerminalProgress, progress_for
+from vitprof.report.progress import NoProgress, TerminalProgress, WaitProgress, progress_for
 
 
 class Terminal(io.StringIO):
@@ -84,13 +84,28 @@ def test_codes_in_a_model_name_do_not_reach_the_terminal() -> None:
 
 
 def test_it_is_off_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert isinstance(progress_for(io.StringIO()), NoProgress)
+    assert isinstance(progress_for(io.StringIO()), WaitProgress)
     monkeypatch.setenv("TERM", "dumb")
-    assert isinstance(progress_for(Terminal()), NoProgress)
+    assert isinstance(progress_for(Terminal()), WaitProgress)
     monkeypatch.setenv("TERM", "xterm")
     progress = progress_for(Terminal())
     assert isinstance(progress, TerminalProgress)
     progress.close()
+
+
+def test_a_log_is_told_what_is_waited_for_and_nothing_else() -> None:
+    stream, clock = io.StringIO(), Clock()
+    progress = WaitProgress(stream, lambda: clock.now_s)
+    progress.stage("measure", "set 1 of 5")
+    progress.live({"m": (1.0, None, None)})
+    for _ in range(40):
+        progress.stage("wait", "pi: 72 °C,\nwaiting for 60 °C")
+        clock.now_s += 2
+    progress.stage("measure", "set 1 of 5")
+    progress.stage("wait", "for a moment")
+    progress.close()
+    # After 6 s, and after 66 s.
+    assert stream.getvalue().splitlines() == ["vitprof: waiting: pi: 72 °C, waiting for 60 °C"] * 2
 
 
 def test_off_means_silent() -> None:

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from tests.report import samples
 from vitprof.records import Exported, ModelSpec, Parity, ParityVerdict, Source
-from vitprof.report.survey import survey_text
+from vitprof.report.survey import overview_of, survey_text
 from vitprof.report.terminal import show_survey
 from vitprof.runner.wire import Failure
 
@@ -55,6 +55,13 @@ def test_several_formats_get_a_row_for_every_model() -> None:
     shown = console.export_text()
     assert "net|<b> to litert: no operator `x` and more" in shown
     assert len([line for line in shown.splitlines() if line.startswith("net|<b>") and "drift" in line]) == 1
+
+
+def test_two_libraries_have_models_of_one_name() -> None:
+    theirs = replace(FAILED, spec=replace(SPEC, source=Source.TORCHVISION))
+    rows = overview_of([DONE, DRIFT, theirs, replace(theirs, format="pt2")])
+    assert [row[0] for row in rows] == ["model", "net|<b>", "torchvision:net|<b>"]
+    assert rows[1][1].startswith("match") and rows[2][1:] == ("failed", "failed")
 
 
 def test_nothing_exported_is_said() -> None:

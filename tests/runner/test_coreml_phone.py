@@ -20,11 +20,13 @@ pytest.importorskip("coremltools")
 
 from tests.runner import native_core_ml
 from tests.test_prepare_coreml import FACTORY
+from vitprof.devices import profiles
 from vitprof.prepare import prepare
+from vitprof.protocols import protocol, protocol_on
 from vitprof.records import ModelSpec, Precision, Source
 from vitprof.runner.backends import BackendError, coreml, coreml_phone
 from vitprof.runner.serve import Server
-from vitprof.runner.wire import BlockRequest, Plan
+from vitprof.runner.wire import BlockRequest, Plan, Profile, ProfileRequest
 
 OPTIONS = {"iphone": "Bench", "development_team": "A1B2C3D4E5", "compute_units": "cpu+ane"}
 LOAD_NS = 30_000_000
@@ -141,7 +143,7 @@ def _load(plan: Plan) -> Any:
 
 
 def test_samples_are_the_durations_that_the_phone_sends_back(asked: dict[str, Any], plan: Plan) -> None:
-    server = Server(plan, _load, "9.0", lambda: 10**9)
+    server = Server(dataclasses.replace(plan, block_ns=0), _load, "9.0", lambda: 10**9)
     ready = server.ready
     # The first call takes 2 ms there; another one finds out how many make a sample.
     assert (ready.load_ns, ready.build_ns, ready.first_call_ns) == (LOAD_NS, None, 2_000_000)
@@ -151,6 +153,24 @@ def test_samples_are_the_durations_that_the_phone_sends_back(asked: dict[str, An
     assert getattr(block, "set_aside_ns") == (4_000_000,)  # noqa: B009
     assert getattr(block, "samples_ns") == (5_000_000, 6_000_000, 7_000_000)  # noqa: B009
     assert server.end().call_energy_j is None
+
+
+def test_its_protocol_has_the_fewest_calls_of_a_block_and_a_hash_of_its_own() -> None:
+    phone = profiles.device("iphone15")
+    rules = protocol_on(phone, protocol())
+    assert (rules.block_ns, rules.rewarm_ns, rules.reference) == (0, 0, "")
+    # Whatever the profile calls it: the reference cell would run on the Mac.
+    assert protocol_on(dataclasses.replace(phone, kind="arm-cpu"), protocol()) == rules
+    others = [protocol_on(profiles.device(name), protocol()).hash for name in ("macbook-m2", "a100", "pixel8")]
+    assert len({rules.hash, *others}) == 4
+
+
+def test_a_profile_is_of_few_calls_as_each_goes_over_the_cable(asked: dict[str, Any], plan: Plan) -> None:
+    server = Server(plan, _load, "9.0", lambda: 0)
+    profile = server.answer(ProfileRequest())
+    assert isinstance(profile, Profile) and profile.is_estimate
+    # Two calls when it was loaded, five before the profile and five of it: the middle three of these are kept.
+    assert (profile.runs, profile.total_ns) == (3, 11_000_000)
 
 
 def test_the_record_is_of_the_phone_without_its_name(asked: dict[str, Any], plan: Plan) -> None:

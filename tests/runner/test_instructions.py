@@ -26,6 +26,14 @@ def test_the_counter_is_read_around_each_call(tmp_path: Path, monkeypatch: pytes
     assert counted(call, CountRequest(5)).instructions == (1000, 1000, 1100, 1000, 1000)
 
 
+def test_a_counter_that_stands_still_is_an_error_and_not_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "counter").write_bytes(bytes(8))
+    monkeypatch.setenv(FILE_VARIABLE, str(tmp_path / "counter"))
+    with pytest.raises(BackendError, match="counts 0 instructions") as caught:
+        counted(lambda: None, CountRequest(5))
+    assert "devices setup" in caught.value.remedy
+
+
 def test_without_a_counter_nothing_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(FILE_VARIABLE, raising=False)
     with pytest.raises(BackendError, match="does not run in an emulator") as caught:

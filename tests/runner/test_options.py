@@ -79,6 +79,12 @@ def test_where_nothing_can_be_written_nothing_is_kept_and_nothing_fails(tmp_path
     assert cache.read("engine", "a") is None
 
 
+def test_what_could_not_be_kept_leaves_no_half_file(tmp_path: Path) -> None:
+    (tmp_path / "a.engine").mkdir()
+    EngineCache(str(tmp_path)).keep("engine", "a", b"one")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.engine"]
+
+
 def test_engines_lie_beside_the_inputs_and_not_among_the_model_s_files(tmp_path: Path) -> None:
     plan = Plan("trt", artifact=str(tmp_path / "model" / "model.onnx"), inputs=str(tmp_path / "inputs.bin"))
     cache_of(plan).keep("engine", "a", b"one")

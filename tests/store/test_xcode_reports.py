@@ -51,12 +51,35 @@ def test_the_file_in_the_folder_is_as_good_as_the_folder(tmp_path: Path) -> None
     assert read_report(folder / "report.json") == read_report(folder)
     (tmp_path / "ours.json").write_text('{"schema_version": 1, "results": []}')
     assert not is_report(tmp_path / "ours.json") and not is_report(tmp_path) and not is_report(tmp_path / "none.json")
+    assert not is_report(tmp_path / "none.mlperf")
 
 
 def test_without_a_run_configuration_all_predictions_are_those_of_one_load(tmp_path: Path) -> None:
     body = xcode.report()
     del body["deviceResults"]["perfRunConfig"]
     assert len(read_report(xcode.write(tmp_path, body)).predictions_ns) == 1
+
+
+@pytest.mark.parametrize(
+    ("computed_in", "precision"),
+    [
+        ("Mixed (Float16, Int32)", "fp16"),
+        ("Float16", "fp16"),
+        ("Mixed (Float32, Int32)", "fp32"),
+        # Of a program whose inputs are fp32 and whose arithmetic is not, or in part: nobody can tell from here.
+        ("Mixed (Float16, Float32, Int32)", None),
+        ("Int8", None),
+    ],
+)
+def test_the_precision_is_that_of_the_arithmetic(tmp_path: Path, computed_in: str, precision: str | None) -> None:
+    body = xcode.report(computed_in=computed_in)
+    assert read_report(xcode.write(tmp_path, body)).precision == precision
+
+
+def test_an_image_input_has_the_shape_of_its_sides(tmp_path: Path) -> None:
+    body = xcode.report(takes_image=True, shape=(1, 3, 32, 48))
+    report = read_report(xcode.write(tmp_path, body))
+    assert (report.input_shape, report.precision) == ((1, 3, 32, 48), "fp16")
 
 
 def test_a_report_may_lack_what_is_told_as_not_known(tmp_path: Path) -> None:

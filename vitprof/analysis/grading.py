@@ -176,7 +176,8 @@ def _of_measurement(evidence: Evidence, protocol: Protocol) -> Iterator[Doubt]:
         detail = f"{evidence.cold_sets} of {evidence.sets} sets were not steady when the warm-up ended"
         yield Doubt("warm-up not reached", detail, "run again on a quieter machine, or with --effort strict")
     if abs(evidence.drift) > _DRIFT_RATIO_SHARE:
-        detail = f"the ratio to the reference moved by {text_from_share(evidence.drift)} or more in every set"
+        what = "the ratio to the reference" if evidence.has_reference else "the time"
+        detail = f"{what} moved by {text_from_share(evidence.drift)} or more in every set"
         yield Doubt("drifting", detail, "let the machine settle; look for a leak if it repeats")
     if evidence.disturbed_share > _DISTURBED_CELL_SHARE:
         share = text_from_share(evidence.disturbed_share, 0)

@@ -70,7 +70,10 @@ def clean_device(
         _clean_phone(device, everything=everything)
         return
     if device.transport != "ssh":
-        raise UsageError(f"'{name}' keeps nothing: it is reached by {device.transport}", remedy="vitprof cache clear")
+        where = "is this machine" if device.transport == "local" else f"is reached by {device.transport}"
+        raise UsageError(
+            f"nothing is kept on '{device.name}', which {where}", remedy="free the cache here: vitprof cache clear"
+        )
     _check_elsewhere(device)
     reach.check_reachable(device)
     with connected(device) as site:
@@ -85,7 +88,7 @@ def _check_elsewhere(device: Device) -> None:
     from vitprof.devices import reach
     from vitprof.errors import UsageError
 
-    if device.host is None and reach.is_here(device):
+    if reach.is_here(device):
         raise UsageError(
             f"'{device.name}' is in this machine, which uses vitprof's own environment", remedy="vitprof doctor"
         )

@@ -54,7 +54,7 @@ def serve(
                 more.wait()
                 more.clear()
                 while invitations:
-                    typer.echo(f"\na browser has come; for another one:\n  {server.address(invitations.pop(0))}")
+                    _show_next(server.address(invitations.pop(0)), is_near=serving.is_loopback(host))
     except KeyboardInterrupt:
         typer.echo("ended", err=True)
 
@@ -81,13 +81,21 @@ def _show_first(server: Serving, *, is_near: bool) -> None:
     _show_code(address)
     if is_near:
         forward = f"adb reverse tcp:{server.port} tcp:{server.port}"
-        typer.echo(f"A phone on a USB cable: {forward}, then open the address there.")
-        typer.echo("A phone in your network: vitprof devices serve --host 0.0.0.0 --https")
+        typer.echo("This address is for browsers of this machine, and for a phone on a USB cable, after:")
+        typer.echo(f"  {forward}")
+        typer.echo("For a phone in your network, end this and run: vitprof devices serve --host 0.0.0.0 --https")
     if server.fingerprint:
         typer.echo("The browser warns of the certificate, which is vitprof's own; its SHA-256 fingerprint is")
         typer.echo(f"  {server.fingerprint}")
     typer.echo("Measure with: vitprof latency MODEL --device browser --backends litert,litert-gpu")
     typer.echo("End with Ctrl-C.")
+
+
+def _show_next(address: str, *, is_near: bool) -> None:
+    """The address for one more browser; a phone in the network takes it by its code."""
+    typer.echo(f"\na browser has come; for another one:\n\n  {address}\n")
+    if not is_near:
+        _show_code(address)
 
 
 def _show_code(address: str) -> None:

@@ -115,11 +115,10 @@ def chosen(attached: tuple[Attached, ...], host: str | None, name: str, profile:
 
 def connected_serial(host: str | None, name: str, profile: Path) -> str:
     """The serial of the device that `host` names, reached over the network first where it is an address and port."""
-    adb = program()
-    attached = attached_from_text(_run([adb, "devices"], _LIST_TIMEOUT_S))
+    attached = _attached()
     if host and ":" in host and host not in {one.serial for one in attached if one.state == "device"}:
-        _run([adb, "connect", host], _LIST_TIMEOUT_S)
-        attached = attached_from_text(_run([adb, "devices"], _LIST_TIMEOUT_S))
+        _own("connect", host)
+        attached = _attached()
     return chosen(attached, host, name, profile)
 
 
@@ -166,18 +165,9 @@ class Adb:
 
     def _done(self, command: list[str], timeout_s: float) -> Done:
         try:
-            done = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=timeout_s,
-                check=False,
-                # Ctrl-C is for vitprof, which ends its commands itself.
-                start_new_session=True,
-            )
+            return _done(command, timeout_s)
         except subprocess.TimeoutExpired as error:
             raise self._lost(f"no answer within {timeout_s:g} s") from error
-        return Done(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
 
     def _lost(self, why: str) -> UnreachableError:
         return UnreachableError(
@@ -263,23 +253,41 @@ def command_text(script: str, *arguments: str) -> str:
 def ended(text: str) -> tuple[str, int | None]:
     """What a command wrote, and its exit status; None where it was cut off before it could say it."""
     body, found, last = text.replace("\r\n", "\n").rpartition(_STATUS)
-    number = last.strip()
-    return (body, int(number)) if found and number.isdigit() else (text, None)
+    # What the shell says of a program that was killed comes by another way, and may come later.
+    number, is_whole, after = last.partition("\n")
+    return (body + after, int(number)) if found and is_whole and number.strip().isdigit() else (text, None)
 
 
-def _run(command: list[str], timeout_s: float) -> str:
-    """What a command of the program's own prints; `UnreachableError` where it hangs."""
-    try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=timeout_s,
-            check=False,
-            start_new_session=True,
-        )
-    except subprocess.TimeoutExpired as error:
+def _attached() -> tuple[Attached, ...]:
+    """What the program lists; `UnreachableError` where it cannot, as without its server."""
+    done = _own("devices")
+    if done.status != 0:
+        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
         raise UnreachableError(
-            f"{shlex.join(command)} gave no answer within {timeout_s:g} s", remedy="adb kill-server", stage="device"
-        ) from error
-    return done.stdout.decode(errors="replace")
+            f"adb devices failed: {said[-1] if said else f'status {done.status}'}",
+            remedy="adb kill-server, then: adb devices",
+            stage="device",
+        )
+    return attached_from_text(done.stdout)
+
+
+def _own(*words: str) -> Done:
+    """A command of the program's own; `UnreachableError` where it hangs."""
+    try:
+        return _done([program(), *words], _LIST_TIMEOUT_S)
+    except subprocess.TimeoutExpired as error:
+        what = f"{shlex.join(['adb', *words])} gave no answer within {_LIST_TIMEOUT_S:g} s"
+        raise UnreachableError(what, remedy="adb kill-server", stage="device") from error
+
+
+def _done(command: list[str], timeout_s: float) -> Done:
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=timeout_s,
+        check=False,
+        # Ctrl-C is for vitprof, which ends its commands itself.
+        start_new_session=True,
+    )
+    return Done(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))

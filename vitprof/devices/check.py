@@ -6,6 +6,7 @@ Its own file because `devices check` connects, which nothing else does without m
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,6 @@ from vitprof.measurements import Doubt
 from vitprof.records import CheckedDevice, Device
 from vitprof.runner.backends import BACKENDS
 
-# What `uname -m` calls the processors of a kind.
-_MACHINES = {
-    profiles.Kind.ARM_CPU: ("aarch64", "arm64", "armv7l", "armv8l"),
-    profiles.Kind.X86_CPU: ("x86_64", "amd64", "i686"),
-}
 # Facts that have a place of their own in the answer.
 _ELSEWHERE = ("runtimes", "held_by")
 
@@ -54,12 +50,8 @@ def doubts_of(device: Device, told: Mapping[str, Any]) -> Iterator[Doubt]:
     """What of a device's answer stands in the way of measuring there, each with what to type."""
     if told.get("held_by"):
         yield Doubt("in use", f"{told['held_by']}", "wait until it is free, or end that process")
-    for lacking in lease.unready(device.ready, told):
-        yield Doubt(lease.NOT_READY, lacking, f"mend it, or change [ready] of the profile of {device.name}")
-    machine, wanted = str(told.get("machine", "")).lower(), _MACHINES.get(profiles.Kind(device.kind))
-    if machine and wanted and machine not in wanted:
-        remedy = "mend 'kind' or 'host' in its profile: numbers of one processor must not stand for another"
-        yield Doubt("another processor", f"the profile says {device.kind}, the device is {machine}", remedy)
+    yield from lease.not_ready(device, lease.unready(device.ready, told))
+    yield from lease.of_processor(device, told)
     yield from _of_gpus(device, told.get("gpus"))
     if told.get("governor") not in (None, "performance"):
         detail = f"the governor '{told['governor']}' changes the clock while it is measured"
@@ -70,9 +62,14 @@ def doubts_of(device: Device, told: Mapping[str, Any]) -> Iterator[Doubt]:
 def _of_gpus(device: Device, gpus: object) -> Iterator[Doubt]:
     if device.kind != profiles.Kind.GPU or device.match is None or not isinstance(gpus, (list, tuple)):
         return
-    if not any(re.search(rf"\b{re.escape(device.match)}\b", str(name)) for name in gpus):
-        there = ", ".join(map(str, gpus)) or "none"
+    names = [str(name) for name in gpus]
+    found = [index for index, name in enumerate(names) if re.search(rf"\b{re.escape(device.match)}\b", name)]
+    if not found:
+        there = ", ".join(names) or "none"
         yield Doubt("no such GPU", f"no '{device.match}' among its GPUs: {there}", "mend 'host' in its profile")
+    elif found[0] and not reach.is_here(device) and not any("device" in one for one in device.options.values()):
+        remedy = f'for each backend, write in its profile: [options.{device.backends[0]}] device = "cuda:{found[0]}"'
+        yield Doubt("no such GPU", f"its first GPU, which is used, is {names[0]}; number {found[0]} is meant", remedy)
 
 
 def _of_runtimes(device: Device, runtimes: object) -> Iterator[Doubt]:
@@ -81,5 +78,16 @@ def _of_runtimes(device: Device, runtimes: object) -> Iterator[Doubt]:
     for name in _asked(device, runtimes):
         if runtimes[name] is not None:
             continue
-        remedy = BACKENDS[name].install if reach.is_here(device) else f"vitprof devices setup {device.name}"
-        yield Doubt("runtime missing", f"backend '{name}' has no {BACKENDS[name].requires} there", remedy)
+        yield Doubt(
+            "runtime missing", f"backend '{name}' has no {BACKENDS[name].requires} there", _install(device, name)
+        )
+
+
+def _install(device: Device, backend: str) -> str:
+    if reach.is_here(device):
+        return BACKENDS[backend].install
+    if device.transport == "ssh" and device.python is not None:
+        return f"install it there for {device.python}, which the profile names"
+    if device.transport == "ssh" and device.requirements:
+        return f"name it in 'requirements' of the profile, then: vitprof devices setup {shlex.quote(device.name)}"
+    return f"vitprof devices setup {shlex.quote(device.name)}"

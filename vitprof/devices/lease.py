@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from vitprof.devices import reach
@@ -25,12 +25,18 @@ from vitprof.runner.sensors import cores
 from vitprof.runner.wire import Facts, FactsRequest, Failure, Hold
 
 NOT_READY = "not ready"
+# What `uname -m` calls the processors of a kind.
+_MACHINES = {
+    "arm-cpu": ("aarch64", "arm64", "armv7l", "armv8l"),
+    "x86-cpu": ("x86_64", "amd64", "i686"),
+}
 # Who holds a device and is cut off from it without the device noticing keeps others out for at most so long; asked
 # before each group, which takes minutes.
 _DEADLINE_S = 4 * 3600.0
 _ANSWER_S = 60.0
-# Asking again costs a device the start of a process, and must not disturb whoever measures there.
 _POLL_S = 2.0
+# Asking for one elsewhere that is in use starts a process there, and must not disturb whoever measures.
+_LONGEST_POLL_S = 16.0
 
 
 class Lease:
@@ -59,7 +65,7 @@ class Lease:
 
         What else is wrong is an error at once; `is_patient`: it may pass, as a reboot does, and is waited for.
         """
-        end_s = self._clock() + self._device.ready.wait_s
+        end_s, pause_s = self._clock() + self._device.ready.wait_s, _POLL_S
         while True:
             try:
                 self._link = self._transport.start(Hold(who_am_i(), _DEADLINE_S))
@@ -76,11 +82,13 @@ class Lease:
                 if not is_patient or self._clock() >= end_s:
                     raise
                 self._say(error.message)
-            self._pause(_POLL_S)
+            self._pause(pause_s)
+            pause_s = _POLL_S if reach.is_here(self._device) else min(2 * pause_s, _LONGEST_POLL_S)
 
     def wait_until_ready(self) -> tuple[Doubt, ...]:
         """Waits until the device stands as its profile asks; what is still wrong after that, as warnings.
 
+        Another processor than the profile's is among them: waiting changes nothing of it.
         A device that was lost meanwhile is waited for and held again; `VitprofError` where it does not come back.
         """
         wanted = self._device.ready
@@ -89,14 +97,14 @@ class Lease:
             wanted = dataclasses.replace(wanted, max_load=None)
         self._was_ready = True
         end_s = self._clock() + wanted.wait_s
-        while lacking := unready(wanted, self._facts()):
+        while lacking := unready(wanted, facts := self._facts()):
             if self._clock() >= end_s:
                 waited = f"after {wanted.wait_s:.0f} s of waiting" if wanted.wait_s else "and was not waited for"
-                remedy = f"mend it, or change [ready] of the profile of {self._device.name}"
-                return tuple(Doubt(NOT_READY, f"{one}, {waited}", remedy) for one in lacking)
+                doubts = not_ready(self._device, (f"{one}, {waited}" for one in lacking))
+                return (*doubts, *of_processor(self._device, facts))
             self._say("; ".join(lacking))
             self._pause(_POLL_S)
-        return ()
+        return of_processor(self._device, facts)
 
     def close(self) -> None:
         """Gives the device back; may be called twice."""
@@ -198,6 +206,21 @@ def unready(wanted: Readiness, environment: Mapping[str, Any]) -> tuple[str, ...
     if wanted.on_mains and environment.get("power") == "battery":
         lacking.append("on battery, waiting for mains")
     return tuple(lacking)
+
+
+def not_ready(device: Device, lacking: Iterable[str]) -> tuple[Doubt, ...]:
+    """A warning for each of what `unready` says."""
+    remedy = f"let it rest, cool or charge as that asks, or change [ready] in the profile of {device.name}"
+    return tuple(Doubt(NOT_READY, one, remedy) for one in lacking)
+
+
+def of_processor(device: Device, told: Mapping[str, Any]) -> tuple[Doubt, ...]:
+    """A warning where the device has a processor of another kind than its profile says."""
+    machine, wanted = str(told.get("machine", "")).lower(), _MACHINES.get(device.kind)
+    if not machine or wanted is None or machine in wanted:
+        return ()
+    remedy = "mend 'kind' or 'host' in its profile: numbers of one processor must not stand for another"
+    return (Doubt("another processor", f"the profile says {device.kind}, the device is {machine}", remedy),)
 
 
 def _environment(link: Link | None) -> Mapping[str, Any]:

@@ -47,7 +47,8 @@ class TransportName(StrEnum):
 
 
 class _Checked(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # TOML knows inf and nan: neither is a peak, nor a time to wait.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class PeakEntry(_Checked):

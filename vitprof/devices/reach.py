@@ -137,12 +137,19 @@ def options_of(device: Device, backend: str) -> dict[str, Option]:
 
 
 def gpu_index(device: Device) -> int | None:
-    """Which of this machine's NVIDIA GPUs `device` is; None where it is none of them."""
+    """Which of this machine's NVIDIA GPUs `device` is; None where it is none of them, or in a host that it names."""
+    if device.match is None or device.host is not None:
+        return None
     # Whole words: an RTX A1000 is no A100.
-    wanted = re.compile(rf"\b{re.escape(device.match or '')}\b")
-    found = [index for index, name in enumerate(accelerators()) if device.match and wanted.search(name)]
-    # What CUDA_VISIBLE_DEVICES leaves is numbered anew.
-    return None if not found else 0 if os.environ.get("CUDA_VISIBLE_DEVICES") else found[0]
+    wanted = re.compile(rf"\b{re.escape(device.match)}\b")
+    found = [index for index, name in enumerate(accelerators()) if wanted.search(name)]
+    visible = [one.strip() for one in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if one.strip()]
+    if not found or not visible:
+        return next(iter(found), None)
+    # What CUDA_VISIBLE_DEVICES leaves is numbered anew; it may give other names than numbers, which only CUDA knows.
+    if not all(one.isdigit() for one in visible):
+        return 0
+    return next((place for place, one in enumerate(visible) if int(one) in found), None)
 
 
 def check_reachable(device: Device) -> None:
@@ -152,15 +159,7 @@ def check_reachable(device: Device) -> None:
     """
     if is_here(device):
         return
-    check = _CHECKS.get(device.transport)
-    if check is not None:
-        check(device)
-    if device.transport not in _TRANSPORTS:
-        raise UnreachableError(
-            f"device '{device.name}': this version has no transport '{device.transport}'",
-            remedy=f"install vitprof on that machine and run it there with --device {device.name}",
-            stage="device",
-        )
+    _CHECKS[device.transport](device)
 
 
 def is_reachable(device: Device) -> bool | None:
@@ -174,13 +173,17 @@ def is_reachable(device: Device) -> bool | None:
 
 def _check_host(device: Device) -> None:
     """A device of transport ssh: no host, no device."""
-    if device.host is None:
-        raise UnreachableError(
-            f"device '{device.name}': no {device.chip} in this machine and no host named for it",
-            remedy=f"write {own_profile(device)} with these lines: "
-            f'extends = "{device.name}" and host = "user@server" (or a name from ~/.ssh/config)',
-            stage="device",
-        )
+    if device.host is not None:
+        return
+    looked = f"no {device.chip} in this machine and " if device.match else ""
+    own, host = own_profile(device), 'host = "user@server" (or a name from ~/.ssh/config)'
+    if own.is_file():
+        remedy = f"add to {own}: {host}"
+    elif not (profiles.shipped_folder() / own.name).is_file():
+        remedy = f"add to its profile: {host}"
+    else:
+        remedy = f'write {own} with these lines: extends = "{device.name}" and {host}'
+    raise UnreachableError(f"device '{device.name}': {looked}no host named for it", remedy=remedy, stage="device")
 
 
 def _check_page(device: Device) -> None:
@@ -234,9 +237,9 @@ def check_backend(name: str, device: Device) -> None:
     """`UsageError` unless `name` is a backend that `device` offers."""
     offered = [one for one in device.backends if one in BACKENDS]
     if name not in offered:
-        what = "has no" if name in BACKENDS else "unknown"
+        what = f"device '{device.name}' has no" if name in BACKENDS else "unknown"
         raise UsageError(
-            f"{what} backend '{name}' for device '{device.name}'; it offers: {', '.join(offered)}",
+            f"{what} backend '{name}'; {device.name} offers: {', '.join(offered)}",
             remedy=f"use --backend {offered[0]}" if offered else "choose another --device",
             stage="backend",
         )

@@ -36,6 +36,8 @@ _ANSWER_S = 600.0
 _SENDING_S = 900.0
 _POLL_S = 1.0
 _LONGEST_LINE_BYTES = 1 << 24
+# What a login shell may print.
+_MOST_NOISE_LETTERS = 1 << 16
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,16}")
 # Run as `python -c BOOT SIZE`: the program itself comes over standard input. Readable by any Python.
 BOOT = (
@@ -92,7 +94,7 @@ class Keeper:
         self._process = process
         # Told what programs say there.
         self._heard = heard
-        self._buffer = b""
+        self._buffer = bytearray()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._stdout, selectors.EVENT_READ)
         # What a login shell prints before: it would spoil what runners say.
@@ -108,7 +110,7 @@ class Keeper:
 
     def placed(self, parcel: Parcel) -> str:
         """The device's path of `parcel`, sent there where it is missing, from where an earlier try was cut."""
-        end_s = time.monotonic() + _SENDING_S
+        end_s, was_torn = time.monotonic() + _SENDING_S, False
         while True:
             found = self.asked("find", name=parcel.name, size=None if parcel.is_folder else parcel.bytes)
             if found["path"] is not None:
@@ -117,8 +119,11 @@ class Keeper:
                 return self._sent(parcel)
             except Refused as error:
                 # Torn: once more from the beginning. Being sent: by another vitprof, for whom this one waits.
-                if error.kind not in ("torn", "sending") or time.monotonic() > end_s:
+                is_torn = error.kind == "torn"
+                may_pass = not was_torn if is_torn else error.kind == "sending" and time.monotonic() < end_s
+                if not may_pass:
                     raise
+                was_torn = was_torn or is_torn
                 time.sleep(_POLL_S)
 
     def got(self, path: str, target: Path) -> Path:
@@ -159,8 +164,11 @@ class Keeper:
             size = parcel.bytes
             request = {"name": parcel.name, "sha256": parcel.sha256, "size": size, "held": held}
             self._write(_line({"do": "fill", **request, "unpack": parcel.is_folder}))
-            for chunk in iter(lambda: file.read(_CHUNK_BYTES), b""):
+            for chunk in _chunks(file, size - held):
                 self._write(chunk)
+            if file.tell() < size:
+                # The rest will never come, and whatever is said next would be taken for it.
+                raise Lost(f"{parcel.file} became shorter while it was sent")
         return str(self._answer(_ANSWER_S)["path"])
 
     def _write(self, data: bytes) -> None:
@@ -180,15 +188,17 @@ class Keeper:
             while b"\n" not in self._buffer:
                 self._buffer += self._read(end_s, _CHUNK_BYTES)
                 if len(self._buffer) > _LONGEST_LINE_BYTES:
-                    raise Lost("it sends what is no answer")
+                    raise Lost(f"it sends what is no answer: {bytes(self._buffer[:60])!r}")
             line, _, self._buffer = self._buffer.partition(b"\n")
             if not line.startswith(_MARK):
                 self.noise += line.decode(errors="replace") + "\n"
+                if len(self.noise) > _MOST_NOISE_LETTERS:
+                    raise Lost(f"it sends what is no answer, without an end: {self.noise[:60]!r}")
                 continue
             try:
                 answer = dict(json.loads(line[len(_MARK) :]))
             except ValueError:
-                raise Lost(f"it sends what is no answer: {line[:100]!r}") from None
+                raise Lost(f"it sends what is no answer: {bytes(line[:100])!r}") from None
             if "said" in answer:
                 self._heard(str(answer["said"]))
             elif "error" in answer:
@@ -238,7 +248,7 @@ class Parcels:
     def _folder_parcel(self, path: Path) -> Parcel:
         """A tar that is the same for the same files, whoever has them and whenever they were made."""
         self._folder = self._folder or Path(tempfile.mkdtemp(prefix="vitprof-ship-"))
-        file = self._folder / f"{len(self._made)}.tar"
+        file = self._folder / f"{secrets.token_hex(8)}.tar"
         # A link is sent as what it leads to.
         with tarfile.open(file, "w", format=tarfile.PAX_FORMAT, dereference=True) as archive:
             for one in sorted(path.rglob("*")):

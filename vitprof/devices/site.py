@@ -45,18 +45,22 @@ class Site:
             )
         self.device = device
         self.ssh = Ssh(device)
+        # The same for every connection: what is written over one may be fetched over the next.
         self._run = shipping.run_name()
+        # How often it was connected to.
+        self.connections = 0
         self._heard = heard
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - read when the session has ended
         try:
             self._process, self._keeper = self._begun()
         except BaseException:
+            self._stderr.close()
             self.ssh.close()
             raise
 
     @property
     def facts(self) -> dict[str, object]:
-        """What the keeper said of the device: `root`, `run`, `python`, `machine`, `free_bytes`."""
+        """What the keeper said of the device: `root` of its cache, and `run`, this run's folder in it."""
         return self._keeper.facts
 
     def is_up(self) -> bool:
@@ -121,8 +125,7 @@ class Site:
         except Lost as error:
             status = self._status(process)
             ended(process, 0.0)
-            said = tail(self._stderr)
-            raise refusal(self.device, status, said or (str(error) if status is None else "")) from error
+            raise refusal(self.device, status, str(error) if status is None else tail(self._stderr)) from error
         except Refused as error:
             ended(process, _GRACE_S)
             raise self.error(error) from error
@@ -136,6 +139,7 @@ class Site:
                 remedy="let ~/.bashrc (or what else prints it) be silent where the shell is not interactive",
                 stage="device",
             )
+        self.connections += 1
         return process, keeper
 
     def _end(self) -> None:
@@ -143,8 +147,8 @@ class Site:
         ended(self._process, _GRACE_S)
 
     def _refusal(self, what: str) -> UnreachableError:
-        said = tail(self._stderr)
-        return refusal(self.device, self._status(self._process), said or what)
+        status = self._status(self._process)
+        return refusal(self.device, status, (tail(self._stderr) if status is not None else "") or what)
 
     @staticmethod
     def _status(process: Popen) -> int | None:

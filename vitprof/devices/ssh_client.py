@@ -113,7 +113,7 @@ def tail(file: IO[bytes]) -> str:
 
 
 def refusal(device: Device, status: int | None, said: str) -> UnreachableError:
-    """Why no session came about, from ssh's exit status and its words."""
+    """Why no session came about, from ssh's exit status and its words; status None: it has not ended."""
     what, remedy = _told(device, status, said)
     return UnreachableError(f"device '{device.name}' at {device.host}: {what}", remedy=remedy, stage="device")
 
@@ -125,7 +125,7 @@ def _told(device: Device, status: int | None, said: str) -> tuple[str, str]:
         found = f"only Python {old}, and 3.9 or newer is needed" if old else "no Python 3.9 or newer there"
         return found, 'install one there, or name it in the profile: python = "/path/to/python3"'
     if status is None:
-        return "it did not answer in time", f"see what it does: {by_hand}"
+        return said or "it does not answer", f"see what it does: {by_hand}"
     for sign, what, remedy in (
         (
             "IDENTIFICATION HAS CHANGED",

@@ -85,10 +85,13 @@ def _convert(python: Path, request: dict[str, object], scratch: Path) -> None:
 
 def _answer(worker: subprocess.Popen[bytes], request: dict[str, object]) -> bytes:
     assert worker.stdin is not None and worker.stdout is not None  # noqa: S101 - opened with PIPE
-    # One that is dead already answers with nothing.
-    with contextlib.suppress(BrokenPipeError):
+    try:
         worker.stdin.write(json.dumps(request).encode() + b"\n")
         worker.stdin.flush()
+    except BrokenPipeError:
+        # One that is dead already answers with nothing; what is left in the buffer goes here, or it is tried again.
+        with contextlib.suppress(BrokenPipeError):
+            worker.stdin.close()
     # It stays open until there is an answer: its end would end the worker.
     return worker.stdout.readline()
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # Drawing costs about a millisecond of the core that measures; four times a second is as fast as one reads.
 _MIN_INTERVAL_S = 0.25
+# Who reads a log learns why nothing happens; a wait of a moment is none of that.
+_FIRST_WAIT_S, _NEXT_WAIT_S = 5.0, 60.0
 
 
 class Progress(Protocol):
@@ -37,10 +39,37 @@ class Progress(Protocol):
 
 
 class NoProgress:
-    """For logs, pipes and `--quiet`: says nothing."""
+    """For whoever calls from Python: says nothing."""
 
     def stage(self, name: str, detail: str) -> None:
         pass
+
+    def live(self, values: Mapping[str, tuple[float, float | None, float | None]]) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class WaitProgress:
+    """For logs and pipes: says nothing but what is being waited for, after some seconds and then every minute."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = stream
+        self._clock = clock
+        # When the next line is due; None where nothing is waited for.
+        self._due_s: float | None = None
+
+    def stage(self, name: str, detail: str) -> None:
+        now_s = self._clock()
+        if name != "wait":
+            self._due_s = None
+        elif self._due_s is None:
+            self._due_s = now_s + _FIRST_WAIT_S
+        elif now_s >= self._due_s:
+            self._due_s = now_s + _NEXT_WAIT_S
+            self._stream.write(f"vitprof: waiting: {plain(detail)}\n")
+            self._stream.flush()
 
     def live(self, values: Mapping[str, tuple[float, float | None, float | None]]) -> None:
         pass
@@ -102,9 +131,9 @@ class TerminalProgress:
 
 
 def progress_for(stream: TextIO) -> Progress:
-    """A display on `stream` where that is a terminal that can be drawn over, else one that says nothing."""
+    """A display on `stream` where that is a terminal that can be drawn over, else one that only says long waits."""
     if not stream.isatty() or os.environ.get("TERM", "") in ("dumb", "unknown"):
-        return NoProgress()
+        return WaitProgress(stream)
     from rich.console import Console
 
     return TerminalProgress(Console(file=stream))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from vitprof.records import Exported, ParityVerdict
+from vitprof.records import Exported, ParityVerdict, typed_name
 from vitprof.report.markdown import escaped
 from vitprof.units import NOT_KNOWN, text_from_bytes
 
@@ -57,9 +57,10 @@ def overview_of(exports: Sequence[Exported]) -> list[tuple[str, ...]]:
     formats = tuple(dict.fromkeys(one.format for one in exports))
     if len(formats) < 2:
         return []
-    verdicts = {(one.spec.name, one.format): cells_of(one)[2:4] for one in exports}
+    # timm and torchvision have models of the same names.
+    verdicts = {(typed_name(one.spec.name, one.spec.source), one.format): cells_of(one)[2:4] for one in exports}
     told = {key: verdict if error == NOT_KNOWN else f"{verdict} {error}" for key, (verdict, error) in verdicts.items()}
-    models = dict.fromkeys(one.spec.name for one in exports)
+    models = dict.fromkeys(name for name, _ in verdicts)
     return [("model", *formats), *((name, *(told.get((name, format), "-") for format in formats)) for name in models)]
 
 

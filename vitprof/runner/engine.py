@@ -69,8 +69,6 @@ class EngineSession:
     def __init__(self, library: Any, plan: Plan, engine: Engine, context: Context, gpu: Any) -> None:
         """`gpu`: a `Memory` and a `Stream`; `library` is asked for its profiler only."""
         self.build_ns: Optional[int] = None
-        # Its file, where it was built here and could be kept.
-        self.kept: Optional[str] = None
         # An engine runs on the GPU as a whole or is not built.
         self.placement_ops_share: Optional[float] = 1.0
         self.accelerator: Optional[Accelerator] = None

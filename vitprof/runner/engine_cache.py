@@ -34,18 +34,19 @@ class EngineCache:
             return None
 
     def keep(self, kind: str, key: str, data: bytes) -> None:
-        with contextlib.suppress(OSError):
+        written: Optional[str] = None
+        try:
             os.makedirs(self._folder, exist_ok=True)
-            handle, path = tempfile.mkstemp(dir=self._folder)
+            handle, written = tempfile.mkstemp(dir=self._folder)
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
             # In one step: a process that reads meanwhile finds the old file or the new one.
-            os.replace(path, self._path(kind, key))
-
-    def kept(self, kind: str, key: str) -> Optional[str]:
-        """Where it lies; None where it could not be kept."""
-        path = self._path(kind, key)
-        return path if os.path.exists(path) else None
+            os.replace(written, self._path(kind, key))
+        except OSError:
+            # Half a file would go on filling a disk that is full.
+            if written is not None:
+                with contextlib.suppress(OSError):
+                    os.remove(written)
 
     def _path(self, kind: str, key: str) -> str:
         return os.path.join(self._folder, f"{key}.{kind}")

@@ -24,11 +24,15 @@ _WARM_UPS = 1
 
 
 def counted(call: Callable[[], None], request: CountRequest) -> Counts:
-    """Instructions of `request.calls` calls, each by itself; `BackendError` where nobody counts."""
+    """Instructions of `request.calls` calls, each by itself; `BackendError` where nobody counts, or nothing."""
     clock = _counter()
     nothing = _counts(_nothing, clock, request.calls)
     cost = statistics.median_low(nothing)
-    return Counts(tuple(count - cost for count in _counts(call, clock, request.calls)))
+    counts = tuple(count - cost for count in _counts(call, clock, request.calls))
+    if min(counts) <= 0:
+        message = f"the emulator counts {min(counts)} instructions for an inference: its counter does not run"
+        raise BackendError("run", message, "set it up anew: vitprof devices setup emulated-a72")
+    return Counts(counts)
 
 
 def _counts(call: Callable[[], None], clock: loop.Clock, calls: int) -> List[int]:

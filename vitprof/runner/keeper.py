@@ -34,6 +34,8 @@ _IDLE_S = 86_400
 # What was begun and never finished.
 _ABANDONED_S = 86_400
 _PART = ".part"
+# In the folder of a run: which keeper removes it.
+_OWNER = "keeper"
 
 
 class Refused(Exception):
@@ -83,36 +85,27 @@ class Keeper:
 
     def close(self, cap_bytes: int) -> None:
         """Removes what this session wrote, and brings the files down to `cap_bytes` if nobody else needs them."""
-        if self._run:
+        if self._run and self._is_owner():
             shutil.rmtree(self._run, ignore_errors=True)
         if self._is_alone():
             self._trimmed(cap_bytes)
 
     def _doing(self, name: str) -> Callable[..., Optional[Dict[str, Any]]]:
         table: Dict[str, Callable[..., Optional[Dict[str, Any]]]] = {
-            "greet": self._greet,
-            "find": self._find,
-            "offer": self._offer,
-            "fill": self._fill,
-            "get": self._get,
-            "interpreter": self._interpreter,
-            "make": self._make,
-            "list": self._list,
-            "clean": self._clean,
-        }
+            "greet": self._greet, "find": self._find, "offer": self._offer, "fill": self._fill, "get": self._get,
+            "interpreter": self._interpreter, "make": self._make, "list": self._list, "clean": self._clean,
+        }  # fmt: skip
         return table[name]
 
     def _greet(self, run: str) -> Dict[str, Any]:
-        """Who this is; `run` names the folder for what runners of this session write."""
+        """Where the cache is; `run` names the folder for what runners of this session write."""
         self._run = os.path.join(self._root, "runs", run)
-        os.makedirs(self._run, exist_ok=True)
-        return {
-            "root": self._root,
-            "run": self._run,
-            "python": platform.python_version(),
-            "machine": platform.machine(),
-            "free_bytes": shutil.disk_usage(self._root).free,
-        }
+        # A full disk must not keep out who comes to free it.
+        with contextlib.suppress(OSError):
+            os.makedirs(self._run, exist_ok=True)
+            with open(os.path.join(self._run, _OWNER), "w", encoding="ascii") as file:
+                file.write(str(os.getpid()))
+        return {"root": self._root, "run": self._run}
 
     def _find(self, name: str, size: Optional[int]) -> Dict[str, Any]:
         """The path of what was sent as `name`, if it is whole; `size` of a file in bytes, None for a folder."""
@@ -126,10 +119,9 @@ class Keeper:
         return {"path": path if is_there else None}
 
     def _offer(self, name: str, needed: int) -> Dict[str, Any]:
-        """How much of `name` has come so far, and its hash, so that the host can go on from there.
-
-        `needed`: bytes that it takes here while it comes.
-        """
+        """How much of `name` has come so far, and its hash, to go on from; `needed`: bytes that it takes meanwhile."""
+        if self._part is not None:
+            self._part.close()  # Offered and never sent: its lock would keep this very session out.
         self._part = part = _locked(self._file(name) + _PART)
         digest = hashlib.sha256()
         held = _added(part, digest)
@@ -212,8 +204,7 @@ class Keeper:
         return {"path": os.path.join(folder, "bin", "python")}
 
     def _list(self) -> Dict[str, Any]:
-        entries = [{"name": name, "bytes": size, "used": used} for used, size, name in self._entries()]
-        return {"entries": entries, "free_bytes": shutil.disk_usage(self._root).free}
+        return {"entries": [{"name": name, "bytes": size, "used": used} for used, size, name in self._entries()]}
 
     def _clean(self, cap_bytes: int, everything: bool) -> Dict[str, Any]:
         """Removes files down to `cap_bytes`, those not used for longest first; `everything`: environments as well."""
@@ -261,6 +252,12 @@ class Keeper:
         if child.returncode:
             raise Refused("command", f"`{' '.join(command[1:4])} …` ended with status {child.returncode}")
 
+    def _is_owner(self) -> bool:
+        """False where the host has begun anew with another keeper, and the cut of this one's link came out later."""
+        with contextlib.suppress(OSError), open(os.path.join(self._run or "", _OWNER), encoding="ascii") as file:
+            return file.read() in ("", str(os.getpid()))
+        return True
+
     def _is_alone(self) -> bool:
         """Whether no other session uses the cache; nobody can begin to until this one ends or locks it anew."""
         fcntl.flock(self._in_use, fcntl.LOCK_UN)
@@ -273,7 +270,7 @@ class Keeper:
 
     def _trimmed(self, cap_bytes: int) -> List[Tuple[float, int, str]]:
         """What was removed: what was abandoned, then files from the one not used for longest."""
-        entries, now = self._entries(), time.time()
+        entries, now = self._entries(with_environments=False), time.time()
         removed = [one for one in entries if _PART in one[2] and one[0] < now - _ABANDONED_S]
         removed += [one for one in entries if one[2].startswith("runs")]
         files = [one for one in entries if one[2].startswith("files") and one not in removed]
@@ -293,13 +290,17 @@ class Keeper:
             elif os.path.lexists(path):
                 os.unlink(path)
 
-    def _entries(self) -> List[Tuple[float, int, str]]:
+    def _entries(self, with_environments: bool = True) -> List[Tuple[float, int, str]]:
         """(last used, bytes, name) of all that is here, but the folder of this session; longest unused first."""
         found = []
         for part in ("files", "environments", "runs"):
             for name in os.listdir(os.path.join(self._root, part)):
                 path = os.path.join(self._root, part, name)
-                if path != self._run:
+                # Adding up the many files of an environment takes seconds on a slow card.
+                if path == self._run or (part == "environments" and not with_environments and _PART not in name):
+                    continue
+                # Another session may finish or remove it meanwhile.
+                with contextlib.suppress(FileNotFoundError):
                     found.append((os.lstat(path).st_mtime, _bytes_of(path), os.path.join(part, name)))
         return sorted(found)
 
@@ -351,12 +352,10 @@ def _locked(path: str) -> Any:
 
 
 def _added(file: Any, digest: Any) -> int:
-    """The number of bytes from here to the end of the file, which `digest` is given."""
-    count = 0
+    """The size of the file, which is read from here to its end and given to `digest`."""
     for chunk in iter(lambda: file.read(_CHUNK_BYTES), b""):
         digest.update(chunk)
-        count += len(chunk)
-    return count
+    return int(file.tell())
 
 
 def _unpack(part: Any, path: str) -> None:

@@ -6,7 +6,6 @@ in the host's own process with a virtual one. Neither the timed loop nor the ans
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, Callable, Dict, Optional
 
 from vitprof.runner import instructions, loop, sensors
@@ -53,8 +52,6 @@ class Server:
         remote = remote_of(self._session)
         if remote is not None:
             self._clock = clock = remote.clock
-            # Every call goes over a cable: a block is as many as it has to have.
-            self._plan = dataclasses.replace(plan, block_ns=0, rewarm_ns=0)
             load_ns = remote.load_ns + (self._session.build_ns or 0)
         # Not one for the whole process: a first call may put another in its place.
         first_call_ns = loop.timed(self._call(), clock, 1, minimum=1, until_ns=0)[0]
@@ -69,7 +66,6 @@ class Server:
             loop_overhead_ns=loop.loop_overhead_ns(clock),
             calls_per_sample=loop.calls_per_sample(self._call(), clock, step_ns),
             backend_version=version,
-            kept=getattr(self._session, "kept", None),
             placement_ops_share=self._session.placement_ops_share,
             environment={**environment, **self._device_environment()},
             misplaced_ops=getattr(self._session, "misplaced_ops", None),

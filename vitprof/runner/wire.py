@@ -58,6 +58,8 @@ class Plan:
     # Load with the runtime's own profiler on; the files that it writes have this path as their beginning. It costs
     # time in every call: such a process answers a `ProfileRequest` and is never timed.
     profile_path: Optional[str] = None
+    # Where the engine is to be left that the runtime made of the artifact, for who exports it.
+    engine_path: Optional[str] = None
     # The process ends by itself this long after it has read the Plan, whatever it is doing.
     deadline_s: float = 3600.0
 
@@ -138,8 +140,6 @@ class Ready:
     # Calls that make one sample: above 1 where one call is shorter than 100 steps of the clock.
     calls_per_sample: int
     backend_version: str
-    # Where the device keeps what was built there and can be used again: an engine's file.
-    kept: Optional[str] = None
     placement_ops_share: Optional[float] = None
     environment: Mapping[str, Any] = field(default_factory=dict)
     # The operators that run elsewhere than asked for, by their names in the program, where the runtime tells.

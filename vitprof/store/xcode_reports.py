@@ -27,7 +27,10 @@ _VERSION = 1
 # MLComputeUnits, as the backend's option calls them.
 _COMPUTE_UNITS = ("cpu", "cpu+gpu", "all", "cpu+ane")
 _UNITS = {"cpu": "cpu", "gpu": "gpu", "neuralEngine": "ane"}
+# Of the arithmetic, as its compiler says it: "Mixed (Float16, Int32)". Float16 and Float32 together are neither.
 _PRECISIONS = {"Float16": "fp16", "Float32": "fp32"}
+# An input that is an image has these instead of a shape, as texts.
+_IMAGE, _IMAGE_CHANNELS = "Image", 3
 # Apple counts seconds from there.
 _EPOCH = datetime(2001, 1, 1, tzinfo=UTC)
 _REMEDY = "give a .mlperf folder (docs/iphone.md), or its report.json; of another form, please report these keys"
@@ -155,8 +158,9 @@ def is_report(path: Path) -> bool:
     if path.is_dir():
         return (path / _FILE).is_file()
     try:
-        is_json = path.suffix == ".json"
-        return path.suffix == SUFFIX or (is_json and '"deviceResults"' in path.read_text(encoding="utf-8-sig"))
+        if path.suffix == ".json":
+            return '"deviceResults"' in path.read_text(encoding="utf-8-sig")
+        return path.suffix == SUFFIX and path.is_file()
     except (OSError, UnicodeDecodeError):
         return False
 
@@ -180,12 +184,13 @@ def read_report(path: Path) -> XcodeReport:
     except RecursionError as error:
         raise _unlike(file, "its operators are nested too deeply", keys) from error
     results = report.deviceResults
-    schema = _input_schema(report.modelMetadata.rawMetadata)
+    told = _told(report.modelMetadata.rawMetadata)
+    schema = _input_schema(told)
     return XcodeReport(
         model=report.modelMetadata.fileName,
         model_bytes=report.modelMetadata.size,
         input_shape=_shape(schema),
-        precision=_PRECISIONS.get(str(schema.get("dataType"))),
+        precision=_precision(told),
         device=report.deviceInfo.modelName,
         system=report.deviceInfo.osNameAndVersionWithoutBuildNumber,
         compute_units=_COMPUTE_UNITS[report.computeUnit],
@@ -234,16 +239,33 @@ def _unit(usage: _Usage | None) -> str | None:
     return _UNITS.get(kinds[0], kinds[0]) if len(kinds) == 1 else None
 
 
-def _input_schema(raw: str | None) -> Mapping[str, Any]:
-    """The model's only input as its compiler described it; empty where there are several, or none that can be read."""
+def _told(raw: str | None) -> Mapping[str, Any]:
+    """What the compiler says of the model; empty where that cannot be read."""
     try:
-        inputs = json.loads(raw or "")[0]["inputSchema"]
-        return inputs[0] if len(inputs) == 1 and isinstance(inputs[0], dict) else {}
+        first = json.loads(raw or "")[0]
     except (ValueError, KeyError, IndexError, TypeError, RecursionError):
         return {}
+    return first if isinstance(first, dict) else {}
+
+
+def _precision(told: Mapping[str, Any]) -> str | None:
+    """Of what is computed: inputs are fp32 in many an fp16 program."""
+    floats = [precision for name, precision in _PRECISIONS.items() if name in str(told.get("computePrecision"))]
+    return floats[0] if len(floats) == 1 else None
+
+
+def _input_schema(told: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The model's only input; empty where there are several, or none."""
+    inputs = told.get("inputSchema")
+    is_one = isinstance(inputs, list) and len(inputs) == 1 and isinstance(inputs[0], dict)
+    return inputs[0] if is_one and inputs else {}
 
 
 def _shape(schema: Mapping[str, Any]) -> tuple[int, ...] | None:
+    if schema.get("type") == _IMAGE:
+        sides = [str(schema.get(name)) for name in ("height", "width")]
+        is_known = schema.get("isColor") == "1" and all(re.fullmatch(r"\d{1,9}", side, re.ASCII) for side in sides)
+        return (1, _IMAGE_CHANNELS, *map(int, sides)) if is_known else None
     text = str(schema.get("shape", ""))
     return tuple(map(int, re.findall(r"\d+", text))) if re.fullmatch(r"\[\d{1,9}(, ?\d{1,9})*\]", text) else None
 

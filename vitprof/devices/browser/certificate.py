@@ -54,13 +54,17 @@ def certificate(folder: Path, hosts: Sequence[str]) -> tuple[Path, Path, str]:
 
 def _serves(path: Path, key: Path, hosts: Sequence[str]) -> bool:
     from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     if not path.is_file() or not key.is_file():
         return False
     try:
         read = x509.load_pem_x509_certificate(path.read_bytes())
         names = read.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (ValueError, x509.ExtensionNotFound):
+        # One that was ended between writing both has left halves that do not fit.
+        if load_pem_private_key(key.read_bytes(), None).public_key() != read.public_key():
+            return False
+    except (ValueError, TypeError, x509.ExtensionNotFound):
         return False
     known = {str(one.value) for one in names}
     return set(hosts) <= known and read.not_valid_after_utc > datetime.now(UTC) + timedelta(days=_FRESH_DAYS)

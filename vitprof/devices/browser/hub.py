@@ -144,6 +144,11 @@ class Hub:
             page = self._pages.get(session)
             return page if page and page.tab == tab else None
 
+    def has_page(self, session: str) -> bool:
+        """Whether some tab of `session` is a page now."""
+        with self._changed:
+            return session in self._pages
+
     def commands(self, page: Page, wait_s: float, has_left: Callable[[], bool]) -> list[dict[str, Any]] | None:
         """What `page` is to do, waited for; None where it is no longer the page of its session, or the end is near."""
         deadline_s = time.monotonic() + wait_s

@@ -82,10 +82,11 @@ def serving(
         web.site = Site(scheme, hosts, cookie, runtime.files(), runtime.version, Path(outputs))
         with control.ControlServer(hub, Path(outputs)) as controls:
             ended = threading.Event()
+            # First, as it may fail; who connects meanwhile waits.
+            state = control.write_state(data_root, controls.state)
             _in_background(web.serve_forever, _NEVER_S)
             _in_background(controls.serve_forever, _NEVER_S)
             _in_background(_sweep, hub, ended)
-            state = control.write_state(data_root, controls.state)
             try:
                 yield Serving(f"{scheme}://{names[0]}:{own_port}", own_port, fingerprint, hub)
             finally:

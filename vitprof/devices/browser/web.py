@@ -58,7 +58,13 @@ _HEADERS = {
 # By these browsers say that nobody has opened the page yet.
 _PURPOSES = ("Sec-Purpose", "Purpose", "X-Purpose", "X-Moz")
 _FOREVER = "private, max-age=31536000, immutable"
-_NO_SESSION = "This address needs its token: open the one that `vitprof devices serve` shows now.\n"
+_NO_SESSION = (
+    "This address lacks its token, or another browser has used it. "
+    "Open the one that `vitprof devices serve` shows now.\n"
+)
+# To the address without the token. Not a redirect: from a link in another page or app, browsers take that for a step
+# of the other's, keep the cookie back and say `cross-site`. A page of our own goes on by itself.
+_ENTERED = b'<!doctype html><title>vitprof</title><meta http-equiv="refresh" content="0; url=/">'
 
 
 @dataclass(frozen=True)
@@ -198,7 +204,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             raise _Refusal(HTTPStatus.FORBIDDEN, _NO_SESSION)
         secure = "; Secure" if self._site.scheme == "https" else ""
         cookie = f"{self._site.cookie}={session}; Path=/; HttpOnly; SameSite=Strict{secure}"
-        self._send(HTTPStatus.SEE_OTHER, b"", "text/plain", {"Location": "/", "Set-Cookie": cookie})
+        self._send(HTTPStatus.OK, _ENTERED, _TYPES[".html"], {"Set-Cookie": cookie})
 
     # What is answered.
 
@@ -210,8 +216,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _next(self) -> None:
         commands = self.server.hub.commands(self._page(), _POLL_S, self._has_left)
         if commands is None:
-            text = "The server was ended.\n" if self.server.hub.is_over else "Another tab has taken over.\n"
-            raise _Refusal(HTTPStatus.GONE, text)
+            raise self._no_page()
         self._send_json(commands)
 
     def _said(self) -> None:
@@ -264,8 +269,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _page(self) -> Page:
         page = self.server.hub.page(self._session, self._query.get("tab", ""))
         if page is None:
-            raise _Refusal(HTTPStatus.GONE, "Another tab has taken over.\n")
+            raise self._no_page()
         return page
+
+    def _no_page(self) -> _Refusal:
+        """Why the tab that asks is none; one that was only silent, as its device slept, may say hello again."""
+        if self.server.hub.is_over:
+            return _Refusal(HTTPStatus.GONE, "The server was ended.\n")
+        if self.server.hub.has_page(self._session):
+            return _Refusal(HTTPStatus.GONE, "Another tab has taken over.\n")
+        return _Refusal(HTTPStatus.NOT_FOUND, "this page was silent for too long\n")
 
     def _has_left(self) -> bool:
         """Whether the page has closed the connection it waits on: nothing else can be read from it meanwhile."""

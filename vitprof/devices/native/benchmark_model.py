@@ -102,7 +102,7 @@ def flags_from_help(text: str) -> frozenset[str]:
 
 def takes_images(flags: Collection[str]) -> bool:
     """Whether it can run on an image that it is given; it uses random numbers of its own otherwise."""
-    return flags >= _INPUT_FLAGS if isinstance(flags, frozenset) else set(flags) >= _INPUT_FLAGS
+    return _INPUT_FLAGS.issubset(flags)
 
 
 def tells_outputs(flags: Collection[str]) -> bool:

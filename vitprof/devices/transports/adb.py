@@ -45,6 +45,8 @@ from vitprof.runner.wire import (
 TOOL_VARIABLE = "VITPROF_BENCHMARK_MODEL"
 _TOOL_OPTION = "benchmark_model"
 _OPTIONS = (_TOOL_OPTION, "gpu_backend")
+# What the profile says of itself goes with the options as well; the program is started on those cores.
+_PROFILE_OPTIONS = ("cores",)
 # Enough to know how many runs make a block.
 _FIRST_RUNS, _FIRST_S = 3, 0.2
 _MICROSECOND_NS = 1_000
@@ -135,7 +137,7 @@ class ToolLink:
     """Answers as a runner does, by one invocation after the other; each `receive` does what was asked for last."""
 
     def __init__(self, adb: Adb, files: AdbFiles, plan: Plan, command: tuple[str, ...], flags: frozenset[str]) -> None:
-        unknown = sorted(set(plan.options) - set(_OPTIONS))
+        unknown = sorted(set(plan.options) - {*_OPTIONS, *_PROFILE_OPTIONS})
         if unknown:
             known = ", ".join(_OPTIONS)
             what = f"a device behind adb has no option {', '.join(unknown)}; it has: {known}"

@@ -27,6 +27,8 @@ from vitprof.runner.wire import Failure, Hold, Message, Task, WireError, line_fr
 _GRACE_S = 2.0
 _STDERR_TAIL_BYTES = 4_000
 _READ_BYTES = 1 << 16
+# A block of a million samples has half of that.
+_LONGEST_LINE_BYTES = 1 << 24
 # Python's own status where the program that it is to run is not there.
 _PYTHON_FOUND_NO_FILE = 2
 
@@ -88,7 +90,7 @@ class LocalLink:
             remedy = "close other programs, or install vitprof anew in this environment; then run again"
             what = f"cannot start {command[0]}: {error.strerror or error}"
             raise RunnerFailed(Failure("start", what, remedy)) from error
-        self._buffer = b""
+        self._buffer = bytearray()
         self._stage = "load"
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._stdout, selectors.EVENT_READ)
@@ -160,8 +162,13 @@ class LocalLink:
             if not data:
                 raise RunnerFailed(self._death())
             self._buffer += data
+            if len(self._buffer) > _LONGEST_LINE_BYTES and b"\n" not in data:
+                self._kill()
+                what = f"the runner sends what is no message: {bytes(self._buffer[:60])!r}…"
+                remedy = "report this with the output of: vitprof doctor"
+                raise RunnerFailed(Failure(self._stage, what, remedy, self._stderr_tail()))
         line, _, self._buffer = self._buffer.partition(b"\n")
-        return line
+        return bytes(line)
 
     def _last_words(self) -> Failure:
         try:

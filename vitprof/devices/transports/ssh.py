@@ -36,9 +36,10 @@ class SshTransport:
         self._device = device
         self._zip = runner_zip(cache_root)
         self._parcels = Parcels()
-        self._paths: dict[tuple[str, str], str] = {}
-        # Names on the device and here of what runners were told to write.
-        self._written: dict[str, str] = {}
+        # By connection as well: while one is cut, nothing keeps others from removing what was sent.
+        self._paths: dict[tuple[int, str, str], str] = {}
+        # Paths on the device of what runners were told to write.
+        self._written: set[str] = set()
         self._site = Site(device)
         try:
             self._python = setup.interpreter(self._site)
@@ -48,20 +49,20 @@ class SshTransport:
 
     def place(self, path: str) -> str:
         parcel = self._parcels.parcel(path)
-        key = (path, parcel.sha256)
+        key = (self._site.connections, path, parcel.sha256)
         if key not in self._paths:
             self._paths[key] = sent(self._site, self._parcels, path)
         return self._paths[key]
 
     def scratch(self, name: str, folder: Path) -> str:
         path = f"{self._site.facts['run']}/{len(self._written)}-{_UNSAFE.sub('_', name)}"
-        self._written[path] = name
+        self._written.add(path)
         return path
 
     def fetch(self, path: str, folder: Path) -> Path:
         # What a runtime writes has the asked path as its beginning; any other path is nothing that was asked for.
-        name = next((name for asked, name in self._written.items() if path.startswith(asked)), None)
-        if name is None or "/" in path.removeprefix(f"{self._site.facts['run']}/"):
+        asked = next((one for one in self._written if path.startswith(one)), None)
+        if asked is None or "/" in path.removeprefix(asked):
             raise VitprofError(
                 f"device '{self._device.name}': {path!r} is no file that the runner was asked for",
                 remedy="report this with the output of: vitprof doctor",

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -28,6 +29,8 @@ from vitprof.runner.wire import Plan, Profile, ProfileRequest
 # The built app is kept there by coremltools: building takes a minute. A user's caches on a Mac lie there.
 _APP_FOLDER = "~/Library/Caches/vitprof/modelrunner"
 _XCODE_TIMEOUT_S = 10.0
+# Calls of a profile, each over the cable: their shares are the phone's estimate, the calls give the whole alone.
+_PROFILED_RUNS = 5
 _CONNECT = "connect it, unlock it, trust this Mac, turn on Developer Mode; xcrun devicectl list devices must show it"
 
 
@@ -86,7 +89,8 @@ class _PhoneSession:
         return on_mac.tensors(found, self._names)
 
     def profile(self, request: ProfileRequest, clock: Callable[[], int]) -> Profile:
-        return on_mac.estimated(self.planned, self.call, request, clock)
+        few = dataclasses.replace(request, runs=min(request.runs, _PROFILED_RUNS))
+        return on_mac.estimated(self.planned, self.call, few, clock)
 
     @cached_property
     def planned(self) -> Tuple[plans.PlannedOp, ...]:

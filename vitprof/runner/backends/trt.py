@@ -51,14 +51,16 @@ def load(plan: Plan) -> EngineSession:
         build_ns = time.perf_counter_ns() - start_ns
         cache.keep(_ENGINE, key, built)
         cache.keep(_TIMINGS, timings_key, timings)
-        engine = runtime.deserialize_cuda_engine(built)
+        engine, kept = runtime.deserialize_cuda_engine(built), built
     context = engine.create_execution_context() if engine else None
     if context is None:
         raise _error("load", "TensorRT cannot load the engine that it has built", first_error(logger))
     session = EngineSession(library, plan, engine, context, gpu)
     session.build_ns, session.owners = build_ns, (runtime, logger)
-    session.kept = cache.kept(_ENGINE, key)
     finish(session, plan, options, gpu)
+    if plan.engine_path and kept:
+        with open(plan.engine_path, "wb") as file:
+            file.write(kept)
     return session
 
 

@@ -14,7 +14,10 @@ const TRACE_POINTS = 120;
 
 const show = (id) => document.getElementById(id);
 const links = new Map();
-const trace = [];
+// What a run has brought, by model and place, its failures too: shown until the next one begins.
+const cells = new Map();
+// What is wrong with the page as long as it is open.
+let flaw = "";
 let drawnAt = 0;
 let tab = null;
 let runtimeVersion = "";
@@ -91,6 +94,7 @@ function noteHidden() {
 document.addEventListener("visibilitychange", noteHidden);
 document.addEventListener("freeze", noteHidden);
 document.addEventListener("resume", noteHidden);
+addEventListener("pageshow", (event) => event.persisted && location.reload());
 addEventListener("pagehide", () => tab && navigator.sendBeacon(`api/bye?tab=${tab}`));
 
 // What the server asks for.
@@ -127,6 +131,10 @@ function obey(command) {
 
 async function tellFacts(command, message) {
   if (message.type === "hold") links.set(command.link, { isHold: !message.only_look });
+  if (message.type === "hold" && !message.only_look) {
+    cells.clear();
+    warn(flaw);
+  }
   const known = await environment();
   if (command.held_by) known.held_by = command.held_by;
   if (message.with_runtimes) known.runtimes = await runtimes();
@@ -134,25 +142,32 @@ async function tellFacts(command, message) {
   return say(command.link, { type: "facts", environment: known });
 }
 
+function fail(key, link, message) {
+  Object.assign(link.cell, { stands: "failed", error: message.error });
+  return say(key, message);
+}
+
 function start(key, plan, size) {
+  const on =
+    plan.backend === "litert-gpu" ? "GPU" : plan.threads === 1 ? "CPU, 1 thread" : `CPU, ${plan.threads} threads`;
+  const name = `${plan.artifact} ${on}`;
+  const cell = cells.get(name) ?? { on, what: `${plan.input_shape.join("×")}, ${megabytes(size)}`, calls: 0, trace: [] };
+  cells.set(name, Object.assign(cell, { stands: "loading", error: "" }));
   const held = [...links.values()].reduce((sum, one) => sum + (one.size ?? 0), 0);
   if (held + size > MOST_BYTES) {
     const text =
       `${megabytes(size)} of model beside ${megabytes(held)} that are loaded: a page here takes ` +
       `${megabytes(MOST_BYTES)} at most`;
-    return say(key, failure("load", text, "measure fewer models in one run, or a smaller one"));
+    fail(key, { cell }, failure("load", text, "measure fewer models in one run, or a smaller one"));
+    return draw();
   }
   const worker = new Worker("worker.js");
-  const on =
-    plan.backend === "litert-gpu" ? "GPU" : plan.threads === 1 ? "CPU, 1 thread" : `CPU, ${plan.threads} threads`;
-  const link = { worker, size, askedAt: performance.now(), on, shape: plan.input_shape.join("×"), stands: "loading" };
+  const link = { worker, size, askedAt: performance.now(), cell };
   links.set(key, link);
   link.deadline = setTimeout(
     () => {
-      say(
-        key,
-        failure(link.stage ?? "load", "the page reached the Plan's deadline", "allow more time with --timeout"),
-      );
+      const text = "the page reached the Plan's deadline";
+      fail(key, link, failure(link.stage ?? "load", text, "allow more time with --timeout"));
       end(key);
     },
     Math.min(plan.deadline_s * 1000, 2 ** 31 - 1),
@@ -161,7 +176,7 @@ function start(key, plan, size) {
   worker.onerror = (event) => {
     event.preventDefault();
     const text = `the page's worker broke: ${event.message || "it could not be loaded"}`;
-    say(key, failure(link.stage ?? "load", text, "load the page again; or use a smaller model"));
+    fail(key, link, failure(link.stage ?? "load", text, "load the page again; or use a smaller model"));
     end(key);
   };
   worker.postMessage(plan);
@@ -177,18 +192,30 @@ async function heard(key, link, { message, outputs }) {
   }
   if (message.type === "ready") {
     link.stage = "run";
-    link.stands = "ready";
+    link.cell.stands = "ready";
     link.repeats = message.calls_per_sample;
     message.backend_version = `LiteRT.js ${runtimeVersion}`;
     message.environment = { ...(await environment()), ...message.environment, page_hidden: wasHidden };
   }
   if (message.type === "ended") message.environment = { ...(await environment()), ...message.environment };
-  if (outputs)
-    await fetch(`api/out?tab=${tab}&name=${encodeURIComponent(message.path)}`, { method: "POST", body: outputs });
-  if (message.type === "failure") link.stands = "failed";
-  await say(key, message);
+  if (outputs) {
+    const sent = await send(message.path, outputs);
+    if (sent !== "") message = failure("run", `the outputs could not be sent: ${sent}`, "run again");
+  }
+  await (message.type === "failure" ? fail(key, link, message) : say(key, message));
   // Painting takes the cores and the GPU that are being timed: seldom, then.
   if (message.type !== "samples" || performance.now() - drawnAt > DRAW_MS) draw();
+}
+
+// Nothing, or why it failed. No time-out: what is long on its way is ended by the Plan's deadline.
+async function send(path, outputs) {
+  const address = `api/out?tab=${tab}&name=${encodeURIComponent(path)}`;
+  try {
+    const answer = await fetch(address, { method: "POST", body: outputs });
+    return answer.ok ? "" : (await answer.text()).trim();
+  } catch (error) {
+    return error.message;
+  }
 }
 
 function end(key) {
@@ -196,26 +223,28 @@ function end(key) {
   clearTimeout(link?.deadline);
   link?.worker?.terminate();
   links.delete(key);
-  if (!links.size) trace.length = 0;
+  if (link?.cell && !link.cell.calls && !link.cell.error) link.cell.stands = "ended";
   draw();
 }
 
 // How it looks.
 
-const megabytes = (bytes) => `${(bytes / MEGABYTE).toFixed(bytes < 10 * MEGABYTE ? 1 : 0)} MB`;
+const megabytes = (bytes) => `${(bytes / MEGABYTE).toFixed(bytes < MEGABYTE ? 2 : bytes < 10 * MEGABYTE ? 1 : 0)} MB`;
 
 function timeParts(ns) {
-  const [scale, unit] = ns >= 1e9 ? [1e9, "s"] : ns >= 1e6 ? [1e6, "ms"] : [1e3, "µs"];
+  // Three digits of 999.6 would be 1.00e+3.
+  const [scale, unit] = ns >= 999.5e6 ? [1e9, "s"] : ns >= 999.5e3 ? [1e6, "ms"] : [1e3, "µs"];
   return [(ns / scale).toPrecision(3), unit];
 }
 
 function noteBlock(link, block) {
   const sorted = [...block.samples_ns].sort((a, b) => a - b);
-  const ns = sorted[sorted.length >> 1] / (link.repeats || 1);
-  link.calls = (link.calls ?? 0) + block.samples_ns.length;
-  link.stands = `${timeParts(ns).join(" ")}`;
-  trace.push(ns);
-  if (trace.length > TRACE_POINTS) trace.shift();
+  const ns = sorted[sorted.length >> 1] / link.repeats;
+  const { cell } = link;
+  cell.calls += block.samples_ns.length * link.repeats;
+  cell.stands = timeParts(ns).join(" ");
+  cell.trace.push(ns);
+  if (cell.trace.length > TRACE_POINTS) cell.trace.shift();
 }
 
 function state(name, headline, advice) {
@@ -225,49 +254,55 @@ function state(name, headline, advice) {
 }
 
 function warn(text) {
-  show("warning").hidden = false;
+  show("warning").hidden = !text;
   show("warning").textContent = text;
+}
+
+function headline(running) {
+  if (running.some((link) => link.cell.trace.length)) return "Measuring";
+  return running.length ? "Loading" : "In use";
 }
 
 function draw() {
   drawnAt = performance.now();
   const running = [...links.values()].filter((link) => link.worker);
   const isMeasuring = running.length > 0 || [...links.values()].some((link) => link.isHold);
-  if (tab) {
-    state(
-      isMeasuring ? "measuring" : "waiting",
-      isMeasuring ? (trace.length ? "Measuring" : running.length ? "Loading" : "In use") : "Ready",
-      isMeasuring
-        ? "Keep this page in front, and touch nothing."
-        : "Waiting for vitprof. Keep this page in front and the screen on.",
-    );
-  }
-  show("tasks").hidden = !running.length;
-  show("list").replaceChildren(
-    ...running.map((link) => {
-      const item = document.createElement("li");
-      for (const [large, small] of [
-        [link.on, link.shape],
-        [link.stands, link.calls ? `${link.calls} calls` : ""],
-      ]) {
-        const cell = Object.assign(document.createElement("span"), { textContent: large });
-        cell.append(Object.assign(document.createElement("small"), { textContent: small }));
-        item.append(cell);
-      }
-      return item;
-    }),
-  );
+  if (tab && isMeasuring) state("measuring", headline(running), "Keep this page in front, and touch nothing.");
+  else if (tab) state("waiting", "Ready", "Waiting for vitprof. Keep this page in front and the screen on.");
+  const shown = [...cells.values()];
   // One model alone has a time to show: of several, each has its own line.
-  const isTraced = trace.length > 0 && running.length === 1;
-  if (isTraced) [show("value").textContent, show("unit").textContent] = timeParts(trace.at(-1));
-  show("figures").hidden = !isTraced;
+  const { trace } = shown.length === 1 ? shown[0] : { trace: [] };
+  show("figures").hidden = !trace.length;
+  if (trace.length) [show("value").textContent, show("unit").textContent] = timeParts(trace.at(-1));
   const most = Math.max(...trace, 1);
   const points = trace.map((ns, at) => `${(300 * at) / Math.max(1, trace.length - 1)},${58 - (54 * ns) / most}`);
   show("line").setAttribute("points", points.join(" "));
+  show("tasks").hidden = !shown.length;
+  show("title").textContent = isMeasuring ? "This run" : "Last run";
+  show("note").hidden = trace.length > 0 || !shown.some((cell) => cell.calls);
+  show("list").replaceChildren(...shown.map(lineOf));
+}
+
+function lineOf(cell) {
+  const part = (kind, text) => Object.assign(document.createElement(kind), { textContent: text });
+  const line = document.createElement("li");
+  const calls = cell.calls ? `${cell.calls.toLocaleString("en")} call${cell.calls === 1 ? "" : "s"}` : "";
+  for (const [large, small] of [
+    [cell.on, cell.what],
+    [cell.stands, calls],
+  ]) {
+    const half = part("span", large);
+    if (large === "failed") half.className = "failed";
+    half.append(part("small", small));
+    line.append(half);
+  }
+  if (cell.error) line.append(part("p", cell.error));
+  return line;
 }
 
 function list(all) {
-  const rows = Object.entries(all).map(([name, value]) => [name.replaceAll("_", " "), String(value ?? "unknown")]);
+  const { user_agent, ...told } = all;
+  const rows = Object.entries(told).map(([name, value]) => [name.replaceAll("_", " "), String(value ?? "unknown")]);
   show("facts").replaceChildren(
     ...rows.flatMap(([name, value]) => [
       Object.assign(document.createElement("dt"), { textContent: name }),
@@ -281,9 +316,10 @@ function list(all) {
 async function work() {
   const known = await facts();
   list(known);
-  if (!known.cross_origin_isolated)
-    warn("This address is not secure: one thread only, a coarse clock and no WebGPU.");
-  else if (!known.gpu) warn("This browser shows no GPU: only its processor can be measured.");
+  flaw = "";
+  if (!known.cross_origin_isolated) flaw = "This address is not secure: one thread only, a coarse clock and no WebGPU.";
+  else if (!known.gpu) flaw = "This browser shows no GPU: only its processor can be measured.";
+  warn(flaw);
   const hello = await call("api/hello", JSON.stringify(known));
   tab = hello.tab;
   runtimeVersion = hello.runtime;

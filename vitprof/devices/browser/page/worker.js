@@ -8,7 +8,8 @@ importScripts("loop.js");
 // Whoever waits for the result after a run that has waited waits for a copy of it, not for another run.
 const READ_SHARE = 0.5;
 const PLACED = /(\d+) operations will run on the GPU, and the remaining (\d+) operations will run on the CPU/;
-const OUT_OF_MEMORY = /out of memory|OOM|allocation failed|cannot enlarge memory|cannot allocate|Out-Of-Memory/i;
+const NONE_PLACED = /No operations will run on the GPU/;
+const OUT_OF_MEMORY = /out of memory|\bOOM\b|allocation failed|cannot enlarge memory|cannot allocate|Out-Of-Memory/i;
 const ARRAYS = { float32: Float32Array, int32: Int32Array, uint8: Uint8Array };
 const WASM_THREADED = "litert_wasm_threaded_internal.js";
 
@@ -169,8 +170,9 @@ class Session {
     const found = said.join("\n").match(PLACED);
     this.placement = 1;
     if (found) this.placement = Number(found[1]) / (Number(found[1]) + Number(found[2]));
-    // It falls back to the processor without an error.
-    if (this.queue && this.model.options.accelerator !== "webgpu") {
+    // It falls back to the processor without an error: wholly, or in browsers with JSPI in parts, and is still `webgpu`.
+    const isPlaced = this.model.options.accelerator === "webgpu" && this.model.isFullyAccelerated;
+    if (this.queue && (!isPlaced || said.some((line) => NONE_PLACED.test(line)))) {
       const why = said
         .filter((line) => /^[A-Z][A-Z0-9_]+: /m.test(line))
         .slice(0, 2)
@@ -278,12 +280,14 @@ async function ready(plan) {
 
 function failureOf(error, stage = "run") {
   const detail = [error.stack, ...said.slice(-20)].filter(Boolean).join("\n").slice(0, 8000);
-  const text = `${error.name ?? "Error"}: ${error.message ?? error}`;
+  // The runtime's own exceptions name lines of its source, and no reason: that it has written before.
+  const reasons = said.filter((line) => /^ERROR: [^[]/.test(line)).slice(0, 2);
+  const text = reasons.join("; ").slice(0, 500) || `${error.name ?? "Error"}: ${error.message ?? error}`;
   if (error instanceof Refusal)
     return { type: "failure", stage: error.stage, error: error.message, remedy: error.remedy, detail };
   const remedy = OUT_OF_MEMORY.test(text)
     ? "use a smaller model, --batch or --size; on a phone --threads 1 needs less"
-    : "see the detail with --debug; or measure the model with --backend litert";
+    : `see the detail with --debug${isOnGpu ? "; or measure the model with --backend litert" : ""}`;
   return {
     type: "failure",
     stage,
@@ -298,9 +302,11 @@ function tell(message, outputs) {
 }
 
 let current = null;
+let isOnGpu = false;
 
 async function answer(request) {
   if (request.type === "plan") {
+    isOnGpu = request.backend === "litert-gpu";
     const [session, message] = await ready(request);
     current = session;
     return [message];
