@@ -94,6 +94,8 @@ def test_a_region_that_cannot_be_timed_is_refused_before_anything_is_made(backen
         reach.check_region(backend, device, Region.E2E)
     reach.check_region(backend, device, Region.CALL)
     reach.check_region("ort", profiles.device("local"), Region.E2E)
+    with pytest.raises(UsageError, match="'iphone15' cannot be timed"):
+        reach.check_region("coreml", profiles.device("iphone15"), Region.E2E)
 
 
 @pytest.mark.parametrize(

@@ -33,9 +33,6 @@ _GPU_ROUNDS_FOR_INTERVAL = 6
 _GPU_SETS = 3
 # What those rounds and the start of a process take of a cell in a set.
 _GPU_CAP_S_PER_SET = 12.0
-# An iPhone behind a Mac (`runner/backends/coreml_phone.py`) by the option that names it. Every call goes over the
-# cable, which takes seconds: a block is as few of them as it has to have, and none is spent on warming up again.
-_ON_CABLE = "iphone"
 # Single calls differ by some parts in a hundred thousand; the median of so many hardly does.
 _COUNTED_CALLS = 5
 
@@ -94,21 +91,20 @@ def protocol_on(device: Device, protocol: Protocol) -> Protocol:
 
     The reference cell runs on the processor: between two blocks of a GPU it would let the GPU's clock fall, and says
     nothing of its moods. So there is none, blocks are long and begin with a stretch that is set aside, and the cells
-    take turns forwards and backwards, so that a drift is in all of them alike. The blocks of an iPhone on a Mac's cable
-    are short all the same.
+    take turns forwards and backwards, so that a drift is in all of them alike. Every call of a phone on a Mac's cable
+    goes over it, which takes seconds: a block is as few of them as it has to have.
     """
     if device.transport in _WITHOUT_SESSIONS:
         return _of_whole_invocations(protocol)
-    is_on_cable = any(_ON_CABLE in options for options in device.options.values())
-    if device.kind not in _ON_GPU and not is_on_cable:
+    if device.kind not in _ON_GPU and not device.is_on_cable:
         return protocol
     sets = protocol.sets if protocol.effort == Effort.STRICT else min(protocol.sets, _GPU_SETS)
     return dataclasses.replace(
         protocol,
         reference="",
         order=Order.ABBA,
-        block_ns=0 if is_on_cable else _GPU_BLOCK_NS,
-        rewarm_ns=0 if is_on_cable else _GPU_REWARM_NS,
+        block_ns=0 if device.is_on_cable else _GPU_BLOCK_NS,
+        rewarm_ns=0 if device.is_on_cable else _GPU_REWARM_NS,
         sets=sets,
         warm_up_blocks=_GPU_WARM_UP_BLOCKS,
         warm_up_cap_ns=_GPU_WARM_UP_CAP_NS,

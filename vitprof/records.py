@@ -281,6 +281,11 @@ class Device:
     options: dict[str, dict[str, Option]] = field(default_factory=dict)
     notes: str = ""
 
+    @property
+    def is_on_cable(self) -> bool:
+        """A phone behind a Mac (`runner/backends/coreml_phone.py`), by the option that names it."""
+        return any("iphone" in options for options in self.options.values())
+
 
 @dataclass(frozen=True)
 class CheckedDevice:

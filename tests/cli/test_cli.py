@@ -16,6 +16,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from vitprof.devices.profiles import reference_model
+from vitprof.places import Places
 
 TINY = str(reference_model("cpu-ref-1"))
 QUICK = ("--effort", "quick", "--measure", "30x", "--threads", "1")
@@ -203,10 +204,20 @@ def _wait_for(condition: Callable[[], object]) -> None:
         time.sleep(0.05)
 
 
-def test_ctrl_c_while_measuring_shows_and_keeps_what_was_measured(running: Running) -> None:
+def _wait_for_counted_rounds(here: Places, before: set[Path]) -> None:
+    """Until the journal that is new has rounds after the warm-up."""
+    _wait_for(lambda: any('"is_warm_up":false' in path.read_text() for path in _journals(here) - before))
+
+
+def _journals(here: Places) -> set[Path]:
+    return set((here.data_root / "runs").glob("*.jsonl"))
+
+
+def test_ctrl_c_while_measuring_shows_and_keeps_what_was_measured(running: Running, here: Places) -> None:
+    before = _journals(here)
     process = running("latency", TINY, "--effort", "strict", "--threads", "1", "--json", "-")
     _wait_for(lambda: len(_runners_of(process)) == 2)
-    time.sleep(4)
+    _wait_for_counted_rounds(here, before)
     runners = _runners_of(process)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=_WAIT_S)
@@ -240,10 +251,13 @@ def test_ctrl_c_while_a_model_is_exported_ends_the_exporter(running: Running, tm
     assert not list(tmp_path.glob("*.onnx"))
 
 
-def test_a_runner_killed_while_measuring_is_a_failed_row_with_its_samples(running: Running) -> None:
-    process = running("latency", TINY, "--effort", "standard", "--threads", "1", "--json", "-", "--samples")
+def test_a_runner_killed_while_measuring_is_a_failed_row_with_its_samples(running: Running, here: Places) -> None:
+    before = _journals(here)
+    # One long set: killed between two sets, it would be missed by nobody.
+    options = ("--effort", "quick", "--measure", "60s", "--threads", "1", "--json", "-", "--samples")
+    process = running("latency", TINY, *options)
     _wait_for(lambda: len(_runners_of(process)) == 2)
-    time.sleep(3)
+    _wait_for_counted_rounds(here, before)
     # The cell is started after the reference.
     cell = max(_runners_of(process), key=lambda runner: runner.create_time())
     cell.kill()

@@ -258,7 +258,8 @@ def check_precision(name: str, precision: Precision) -> None:
 
 def check_region(name: str, device: Device, region: str) -> None:
     """`UsageError` unless backend `name` can be timed in `region` on `device`."""
-    if region == Region.CALL or (BACKENDS[name].has_e2e and device.transport not in _OWN_REGION):
+    is_timed_by_us = device.transport not in _OWN_REGION and not device.is_on_cable
+    if region == Region.CALL or (BACKENDS[name].has_e2e and is_timed_by_us):
         return
     raise UsageError(
         f"backend '{name}' on device '{device.name}' cannot be timed from host memory to host memory",
