@@ -10,6 +10,7 @@ import signal
 import subprocess
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -63,8 +64,16 @@ class Chromium:
     def _asked(self, method: str, what: str) -> bytes:
         port = (self.profile / "DevToolsActivePort").read_text().split()[0]
         asked = urllib.request.Request(f"http://127.0.0.1:{port}/json/{what}", method=method)
-        with urllib.request.urlopen(asked, timeout=_WAIT_S) as answer:  # noqa: S310 - our own
-            return answer.read()  # type: ignore[no-any-return]
+        end_s = time.monotonic() + _WAIT_S
+        while True:
+            try:
+                with urllib.request.urlopen(asked, timeout=_WAIT_S) as answer:  # noqa: S310 - our own
+                    return answer.read()  # type: ignore[no-any-return]
+            except urllib.error.URLError:
+                # The port is written down before it takes connections.
+                if time.monotonic() > end_s:
+                    raise
+                time.sleep(0.1)
 
 
 @contextlib.contextmanager
