@@ -68,5 +68,5 @@ def test_an_environment_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> No
 
 def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(VitprofError, match="cannot make the environment"):
+    with pytest.raises(VitprofError, match="cannot make /"):
         environments.set_up(LITERT, tmp_path / "file")

@@ -20,6 +20,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from vitprof.errors import UnreachableError, UsageError, VitprofError
+from vitprof.folders import made_whole
 
 
 @dataclass(frozen=True)
@@ -100,23 +101,13 @@ def python_of(one: Environment, cache_root: Path) -> Path:
 def set_up(one: Environment, cache_root: Path) -> Path:
     """Its folder, made now; what pip says goes to standard error. `VitprofError` where that fails."""
     folder = folder_of(one, cache_root)
-    # Beside its place, so that it is there whole or not at all; a virtual environment may be moved once.
-    making = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-    try:
-        making.parent.mkdir(parents=True, exist_ok=True)
+    # A virtual environment may be moved once.
+    with made_whole(folder, "setup") as making:
         _run([sys.executable, "-m", "venv", str(making)], "sudo apt install python3-venv (Debian, Ubuntu)")
         pip = [str(_python_in(making)), "-m", "pip", "install", "--disable-pip-version-check", *one.pins]
         _run(pip, "check the network and the free space, then run again")
+        # Asked for anew, it takes the place of what was there.
         shutil.rmtree(folder, ignore_errors=True)
-        making.rename(folder)
-    except OSError as error:
-        raise VitprofError(
-            f"cannot make the environment {folder}: {error.strerror}",
-            remedy="set VITPROF_CACHE_DIR to a writable folder with free space",
-            stage="setup",
-        ) from error
-    finally:
-        shutil.rmtree(making, ignore_errors=True)
     return folder
 
 

@@ -42,7 +42,11 @@ def test_the_socket_s_path_is_short_wherever_temporary_files_are(
         ("ssh: Could not resolve hostname pi: Name or service not known", "Could not resolve hostname pi", "~/.ssh"),
         ("ssh: connect to host pi port 22: Connection timed out", "port 22: Connection timed out", "switch it on"),
         ("ssh: connect to host pi port 22: Connection refused", "port 22: Connection refused", "SSH server"),
-        ("/home/me/.ssh/config line 3: Bad configuration option: foo", "Bad configuration option: foo", "~/.ssh/config"),
+        (
+            "/home/me/.ssh/config line 3: Bad configuration option: foo",
+            "Bad configuration option: foo",
+            "~/.ssh/config",
+        ),
         ("kex_exchange_identification: read: Connection reset", "kex_exchange_identification", "ssh board"),
         ("", "the session ended with status 255", "ssh board"),
     ],

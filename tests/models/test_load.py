@@ -108,6 +108,8 @@ def test_pretrained_weights_without_a_network_fail_soon_with_the_way_out(
     # A proxy that refuses every connection is a machine without a network, wherever the test runs.
     for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
+    # urllib keeps the proxies of its first request for the whole process: the next test must not get these.
+    monkeypatch.setattr("urllib.request._opener", None)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     start = time.monotonic()
     with pytest.raises(VitprofError) as caught:

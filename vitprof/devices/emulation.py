@@ -15,7 +15,6 @@ Runtime and count (docs/decisions/0025). Each appears whole, by one rename, afte
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -24,13 +23,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vitprof.devices import debian
 from vitprof.devices.counter_plugin import SOURCE
 from vitprof.errors import UnreachableError, VitprofError
+from vitprof.folders import made_whole
 from vitprof.records import Device
 from vitprof.runner import hold
 from vitprof.runner.instructions import FILE_VARIABLE
@@ -121,11 +121,11 @@ def set_up(device: Device, cache_root: Path) -> tuple[Path, ...]:
     folder, counting = folder_of(cache_root), counting_folder_of(cache_root)
     if not folder.is_dir():
         debian.check_host()
-        with _made(folder) as making:
+        with made_whole(folder, "setup") as making:
             _make(making)
     if not counting.is_dir() and _compiler():
         debian.check_host()
-        with _made(counting) as making:
+        with made_whole(counting, "setup") as making:
             _make_counting(making, folder / "root")
     return tuple(one for one in (folder, counting) if one.is_dir())
 
@@ -272,26 +272,6 @@ def _not_set_up(device: Device, what: str) -> UnreachableError:
     return UnreachableError(
         f"device '{device.name}' {what}", remedy=f"vitprof devices setup {device.name}", stage="device"
     )
-
-
-@contextlib.contextmanager
-def _made(folder: Path) -> Iterator[Path]:
-    """An empty folder that becomes `folder` where the block ends well, and is gone where it does not."""
-    making = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-    try:
-        making.mkdir(parents=True)
-        yield making
-        # Whoever was faster has made the same.
-        if not folder.is_dir():
-            making.rename(folder)
-    except OSError as error:
-        raise VitprofError(
-            f"cannot make {folder}: {error.strerror}",
-            remedy="set VITPROF_CACHE_DIR to a writable folder with free space",
-            stage="setup",
-        ) from error
-    finally:
-        shutil.rmtree(making, ignore_errors=True)
 
 
 def _folder(cache_root: Path, name: str, pins: Sequence[str]) -> Path:

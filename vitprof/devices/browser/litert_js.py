@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import tarfile
@@ -20,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vitprof.errors import UnreachableError, UsageError, VitprofError
+from vitprof.folders import made_whole
 
 VERSION = "2.5.3"
 # As the npm registry states them (`npm view @litertjs/core@2.5.3 dist.integrity`).
@@ -143,21 +143,9 @@ def _not_fetched(package: str, why: str) -> UnreachableError:
 
 def _keep(sources: Mapping[str, Path], folder: Path) -> None:
     """Puts what pages need into `folder`, which appears whole or not at all."""
-    making = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-    try:
-        making.mkdir(parents=True)
+    with made_whole(folder, "serve") as making:
         for name, source in sources.items():
             text = (source / _MODULE).read_text(encoding="utf-8").replace(_BARE_NAME, _ADDRESS)
             (making / f"{name}.js").write_text(text, encoding="utf-8")
             for path in (source / _WASM_FOLDER).glob("*"):
                 shutil.copyfile(path, making / path.name)
-        if not folder.is_dir():
-            making.rename(folder)
-    except OSError as error:
-        raise VitprofError(
-            f"cannot keep LiteRT.js in {folder}: {error.strerror}",
-            remedy="set VITPROF_CACHE_DIR to a writable folder with free space",
-            stage="serve",
-        ) from error
-    finally:
-        shutil.rmtree(making, ignore_errors=True)
