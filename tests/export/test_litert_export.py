@@ -41,6 +41,11 @@ def test_a_converter_that_dies_is_told_with_its_status(tmp_path: Path) -> None:
         litert_export._convert(Path("/bin/false"), {}, tmp_path)
 
 
+def test_a_cause_names_files_of_packages_and_not_where_they_are_installed() -> None:
+    said = "passes: /home/me/venv/lib/python3.11/site-packages/timm/models/mobilevit.py:400:0: error: 'tfl.mul' op"
+    assert litert_export._short(said) == "passes: timm/models/mobilevit.py:400:0: error: 'tfl.mul' op"
+
+
 def test_other_versions_of_the_environment_make_other_artifacts(monkeypatch: pytest.MonkeyPatch) -> None:
     before = cache.artifact_key(_SPEC, "litert"), cache.artifact_key(_SPEC, "onnx")
     newer = environments.Environment("litert", "", ("litert-torch==99.0",), "", "litert")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ FORMAT = "litert"
 _WORKER = Path(__file__).with_name("litert_worker.py")
 # As much of a foreign error as a reader wants in a table.
 _CAUSE_LETTERS = 300
+# Where packages lie here says nothing about the model, and a survey is read elsewhere.
+_INSTALLED = re.compile(r"\S*/(?:site|dist)-packages/")
 _REMEDY = "measure it with --backend ort, which runs an ONNX export"
 
 
@@ -103,5 +106,5 @@ def _last_line(said: IO[bytes]) -> str:
 
 
 def _short(error: str) -> str:
-    text = " ".join(error.split())
+    text = _INSTALLED.sub("", " ".join(error.split()))
     return text if len(text) <= _CAUSE_LETTERS else f"{text[: _CAUSE_LETTERS - 1]}…"
