@@ -103,9 +103,9 @@ def set_up(one: Environment, cache_root: Path) -> Path:
     folder = folder_of(one, cache_root)
     # A virtual environment may be moved once.
     with made_whole(folder, "setup") as making:
-        _run([sys.executable, "-m", "venv", str(making)], "sudo apt install python3-venv (Debian, Ubuntu)")
+        run_shown([sys.executable, "-m", "venv", str(making)], "sudo apt install python3-venv (Debian, Ubuntu)")
         pip = [str(_python_in(making)), "-m", "pip", "install", "--disable-pip-version-check", *one.pins]
-        _run(pip, "check the network and the free space, then run again")
+        run_shown(pip, "check the network and the free space, then run again")
         # Asked for anew, it takes the place of what was there.
         shutil.rmtree(folder, ignore_errors=True)
     return folder
@@ -124,7 +124,8 @@ def clean_variables() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
 
 
-def _run(command: list[str], remedy: str) -> None:
+def run_shown(command: list[str], remedy: str) -> None:
+    """Runs a program of a set-up, what it says on standard error; `VitprofError` with `remedy` where it fails."""
     done = subprocess.run(command, stdout=sys.stderr, env=clean_variables(), check=False)
     if done.returncode:
         words = " ".join(command[:4])

@@ -29,6 +29,7 @@ from pathlib import Path
 
 from vitprof.devices import debian
 from vitprof.devices.counter_plugin import SOURCE
+from vitprof.environments import run_shown
 from vitprof.errors import UnreachableError, VitprofError
 from vitprof.folders import made_whole
 from vitprof.records import Device
@@ -170,7 +171,7 @@ def make_site(site: Path, pins: Sequence[str] = (_NUMPY, _ORT)) -> None:
         command += ["--only-binary=:all:", "--require-hashes", "--target", str(site), "--requirement", str(file)]
         command += ["--python-version", _PYTHON, "--implementation", "cp", "--abi", f"cp{_PYTHON.replace('.', '')}"]
         command += [word for name in _WHEEL_PLATFORMS for word in ("--platform", name)]
-        _run(command, "check the network and that pip is there: python -m pip --version")
+        run_shown(command, "check the network and that pip is there: python -m pip --version")
 
 
 def _make(making: Path) -> None:
@@ -197,7 +198,7 @@ def _make_counting(making: Path, root: Path) -> None:
     source = making / "counter.c"
     source.write_text(SOURCE, encoding="utf-8")
     compile_ = [_compiler() or "cc", "-O2", "-shared", "-fPIC", "-o", str(making / "counter.so"), str(source)]
-    _run(compile_, "sudo apt install gcc libc6-dev")
+    run_shown(compile_, "sudo apt install gcc libc6-dev")
     _write_facts(making, _loaded(qemu))
     counter = making / "tried"
     counter.write_bytes(bytes(8))
@@ -290,13 +291,6 @@ def _compiler() -> str | None:
 def _name(pin: str) -> str:
     """`numpy 2.4.6` of a pin."""
     return pin.split(maxsplit=1)[0].replace("==", " ")
-
-
-def _run(command: list[str], remedy: str) -> None:
-    done = subprocess.run(command, stdout=sys.stderr, check=False)
-    if done.returncode:
-        words = " ".join(command[:4])
-        raise VitprofError(f"`{words} …` ended with status {done.returncode}", remedy=remedy, stage="setup")
 
 
 def _said(command: Sequence[str]) -> str:
