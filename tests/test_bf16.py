@@ -15,8 +15,8 @@ from vitprof import exporting
 from vitprof.errors import ExitCode, UsageError
 from vitprof.export.inputs import dtype_of, write_tensors
 from vitprof.export.parity import compare, read_tensors
-from vitprof.pipeline import plan_of
 from vitprof.places import Places
+from vitprof.placing import plan_of
 from vitprof.prepare import prepare
 from vitprof.records import Artifact, Exporter, ModelSpec, ParityVerdict, Precision, Source
 from vitprof.report.progress import NoProgress

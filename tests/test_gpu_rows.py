@@ -14,6 +14,7 @@ from vitprof.devices import profiles, reach
 from vitprof.errors import ExitCode, UsageError
 from vitprof.measurements import Order, Region
 from vitprof.places import Places
+from vitprof.placing import format_of
 from vitprof.protocols import Effort
 from vitprof.records import ModelSpec, Precision, Source
 
@@ -109,4 +110,4 @@ def test_a_region_that_cannot_be_timed_is_refused_before_anything_is_made(backen
     ],
 )
 def test_what_each_backend_is_given_to_load(backend: str, precision: Precision, format: str) -> None:
-    assert pipeline.format_of(backend, precision) == format
+    assert format_of(backend, precision) == format

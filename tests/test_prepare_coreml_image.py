@@ -25,7 +25,7 @@ from vitprof.export.coreml_parity import WHERE, reference_parity  # noqa: E402
 from vitprof.export.inputs import write_tensors  # noqa: E402
 from vitprof.export.parity import read_tensors  # noqa: E402
 from vitprof.models.load import load  # noqa: E402
-from vitprof.pipeline import plan_of  # noqa: E402
+from vitprof.placing import plan_of  # noqa: E402
 from vitprof.prepare import cached, key, prepare  # noqa: E402
 from vitprof.records import Artifact, ModelSpec, ParityVerdict, Precision, Source  # noqa: E402
 from vitprof.runner.backends import coreml  # noqa: E402

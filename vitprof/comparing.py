@@ -25,8 +25,9 @@ from vitprof.devices import lease, profiles, reach
 from vitprof.errors import ExitCode, UsageError, VitprofError
 from vitprof.layers import LayersRequest, keep, profile_layers
 from vitprof.measurements import Region
-from vitprof.pipeline import Request, format_of, measure
+from vitprof.pipeline import Request, measure
 from vitprof.places import Places
+from vitprof.placing import format_of
 from vitprof.points import LeftOut, points_from_document
 from vitprof.protocols import protocol_on
 from vitprof.records import Artifact, Device, ModelSpec, typed_name

@@ -20,8 +20,8 @@ from vitprof.export.cache import files_sha256
 from vitprof.export.copies import copy_artifact
 from vitprof.export.locks import InUse
 from vitprof.group import Timeouts
-from vitprof.pipeline import format_of, plan_of
 from vitprof.places import Places
+from vitprof.placing import format_of, plan_of
 from vitprof.records import Artifact, Device, Exported, ModelSpec
 from vitprof.report.progress import Progress
 from vitprof.rows import failure_from_error, parity_of

@@ -19,8 +19,8 @@ from vitprof.export import coreml_export, litert_export, trt_rtx_export
 from vitprof.export.copies import copy_artifact, make_folder
 from vitprof.export.coreml_parity import reference_parity
 from vitprof.export.locks import InUse
-from vitprof.pipeline import plan_of
 from vitprof.places import Places
+from vitprof.placing import plan_of
 from vitprof.prepare import QDQ_FORMAT, built_from
 from vitprof.records import Artifact, Exported, ModelSpec, Parity, ParityVerdict, Precision
 from vitprof.report.progress import Progress

@@ -17,14 +17,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vitprof.bench import keep_rows
 from vitprof.devices import emulation, profiles, reach
 from vitprof.devices.transports import RunnerFailed, Transport
 from vitprof.devices.transports.emulated import EmulatedTransport
 from vitprof.errors import ExitCode, UsageError, VitprofError
 from vitprof.export.locks import InUse
 from vitprof.measurements import Instructions, Region
-from vitprof.pipeline import Request, Run, format_of, keep_rows, plan_of
+from vitprof.pipeline import Request, Run
 from vitprof.places import Places
+from vitprof.placing import format_of, plan_of
 from vitprof.protocols import counting_protocol
 from vitprof.records import Artifact, Device, Result
 from vitprof.report.progress import NoProgress, Progress

@@ -22,8 +22,8 @@ from vitprof.export import coreml_export, trt_rtx_export
 from vitprof.export.coreml_operators import read_operators
 from vitprof.export.locks import InUse
 from vitprof.group import Timeouts
-from vitprof.pipeline import format_of, plan_of
 from vitprof.places import Places
+from vitprof.placing import format_of, plan_of
 from vitprof.prepare import QDQ_FORMAT, built_from
 from vitprof.records import Artifact, Device, ModelSpec
 from vitprof.report.progress import NoProgress, Progress

@@ -23,7 +23,7 @@ from tests.test_prepare_coreml import FACTORY
 from vitprof.devices.transports.fake import VirtualClock
 from vitprof.export.coreml_operators import macs_share_without, read_operators
 from vitprof.export.parity import read_tensors
-from vitprof.pipeline import plan_of
+from vitprof.placing import plan_of
 from vitprof.prepare import prepare
 from vitprof.records import Artifact, ModelSpec, Precision, Source
 from vitprof.runner.__main__ import _check_artifact

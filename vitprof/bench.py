@@ -1,0 +1,375 @@
+"""Cells on one device: exported, then measured group by group while the device is held.
+
+    asks ─ Workshop ─► jobs ─ lease ─► groups ─ measure_group ─► samples ─ measured_row ─► results
+
+Its own file beneath `pipeline` because everything that measures does the same with its cells and differs in which it
+asks for, and when: a list of models, one batch after the other, a whole grid. Heavy libraries live in the Workshop's
+own process: cells whose artifacts are cached never start it, and it has ended before anything is timed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from vitprof.cells import Cell
+from vitprof.devices import clock_lock, lease, profiles, reach
+from vitprof.devices.transports import Transport
+from vitprof.errors import ExitCode, VitprofError
+from vitprof.export.locks import InUse
+from vitprof.group import MAX_CELLS, Setting, Timeouts, measure_group
+from vitprof.measurements import Protocol
+from vitprof.places import Places
+from vitprof.placing import format_of, plan_of
+from vitprof.protocols import REFERENCE, Effort, protocol_on
+from vitprof.records import Artifact, Device, ModelSpec, Peaks, Result
+from vitprof.reference import reference_plan, timed_as
+from vitprof.report.progress import Progress
+from vitprof.rows import blank_row, doubted, exit_code_of, failure_from_error, measured_row
+from vitprof.runner.wire import Option, Outputs
+from vitprof.store import reference_times
+from vitprof.store.journal import Journal
+from vitprof.store.peaks import peaks_for
+from vitprof.store.runs import StoredRun
+from vitprof.workshop import Workshop
+
+# A session holds its weights, packed copies of them and its activations: this many times the file, at least.
+_MEMORY_PER_ARTIFACT_BYTE = 4
+_MEMORY_PER_CELL_BYTES = 150_000_000
+# Of the memory that is free, a group may plan with this share.
+_MEMORY_SHARE = 0.5
+# Beyond a group's share of time, so that only a process that hangs meets its deadline.
+_DEADLINE_SLACK_S = 900.0
+# Where a single answer may take minutes, so many of them.
+_DEADLINE_PER_BLOCK = 10
+
+
+@dataclass(frozen=True)
+class Terms:
+    """On what and how cells are measured, whichever they are."""
+
+    protocol: Protocol
+    device: str = "local"
+    device_file: Path | None = None
+    # Of the images and of the order of cells.
+    seed: int = 0
+    # A file that can run code of its maker may be read.
+    trust: bool = False
+    # A GPU's clock, held while this lasts.
+    lock_clocks_mhz: int | None = None
+    timeouts: Timeouts = field(default_factory=Timeouts)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One cell as it is asked for. `threads` None: the device's."""
+
+    spec: ModelSpec
+    backend: str
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """A cell that can be measured: an artifact on a backend. `blank` holds the row's key fields."""
+
+    artifact: Artifact
+    blank: Result
+    # What the backend reaches at most there; None where that is not known.
+    peaks: Peaks | None
+    # What its runner is told beside the Plan's own fields.
+    options: Mapping[str, Option]
+
+    @property
+    def memory_bytes(self) -> float:
+        activations = (self.artifact.cost.activation_bytes or 0) * self.artifact.spec.batch
+        return self.artifact.bytes * _MEMORY_PER_ARTIFACT_BYTE + activations + _MEMORY_PER_CELL_BYTES
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A cell that cannot be measured: its row with the reason, and what a script should be told."""
+
+    row: Result
+    exit_code: ExitCode
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The rows of a group in the order of its jobs, none of them where a person ended it before anything was kept."""
+
+    rows: tuple[Result, ...]
+    exit_codes: frozenset[ExitCode]
+
+    @property
+    def is_interrupted(self) -> bool:
+        return ExitCode.INTERRUPTED in self.exit_codes
+
+
+class Bench:
+    """One device with what is needed to measure on it; made by `opened`.
+
+    `troubles`: what went wrong beside the measuring, such as a journal that could not be written.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        backends: tuple[str, ...],
+        terms: Terms,
+        *,
+        transport: Transport,
+        in_use: InUse,
+        here: _Here,
+    ) -> None:
+        self.device = device
+        # Those asked for, else the device's first.
+        self.backends = backends
+        # As this device can follow it.
+        self.protocol = terms.protocol
+        self.troubles: list[VitprofError] = []
+        self._terms = terms
+        self._transport = transport
+        self._in_use = in_use
+        self._places, self._progress = here.places, here.progress
+        self._threads: int | None = None
+
+    @property
+    def threads(self) -> int:
+        """Of a session where nobody names any."""
+        if self._threads is None:
+            self._threads = lease.threads_of(self.device, self._transport)
+        return self._threads
+
+    def prepared(self, wanted: Callable[[Workshop], Sequence[Ask]] | Sequence[Ask]) -> list[Job | Refused]:
+        """What becomes of each ask, in their order; `wanted` may need the Workshop to know which they are.
+
+        The preparing process has ended when this returns.
+        """
+        with Workshop(self._places.cache_root, self._progress, trust=self._terms.trust) as workshop:
+            asks = wanted(workshop) if callable(wanted) else wanted
+            made: dict[tuple[ModelSpec, str], Artifact | VitprofError] = {}
+            return [self._prepared(ask, workshop, made) for ask in asks]
+
+    @contextlib.contextmanager
+    def held(self, run: StoredRun) -> Iterator[Hold]:
+        """The device for this run alone: waits for others who use it, and until it stands as its profile asks."""
+        with (
+            lease.held(self.device, self._transport, lambda what: self._progress.stage("wait", what)) as held,
+            clock_lock.held(self.device, self._terms.lock_clocks_mhz),
+        ):
+            journal = Journal(self._places.data_root)
+            journal.write("protocol", {**dataclasses.asdict(self.protocol), "hash": self.protocol.hash})
+            journal.write("run", run)
+            terms = self._terms
+            setting = Setting(self._transport, self.protocol, journal, self._progress, terms.seed, terms.timeouts)
+            try:
+                yield Hold(held, setting, self._places, self.troubles)
+            finally:
+                journal.close()
+                self.troubles += [journal.trouble] if journal.trouble else []
+
+    def _prepared(
+        self, ask: Ask, workshop: Workshop, made: dict[tuple[ModelSpec, str], Artifact | VitprofError]
+    ) -> Job | Refused:
+        threads = ask.threads or self.threads
+        artifact = self._artifact(ask, workshop, made)
+        if isinstance(artifact, VitprofError):
+            blank = blank_row(ask.spec, ask.backend, threads, self.device, self.protocol)
+            return Refused(dataclasses.replace(blank, failure=failure_from_error(artifact)), artifact.exit_code)
+        blank = blank_row(artifact.spec, ask.backend, threads, self.device, self.protocol)
+        peaks = peaks_for(self._places.data_root, self.device, ask.backend, artifact.spec.precision, threads)
+        return Job(artifact, blank, peaks, self._options(ask.backend))
+
+    def _artifact(
+        self, ask: Ask, workshop: Workshop, made: dict[tuple[ModelSpec, str], Artifact | VitprofError]
+    ) -> Artifact | VitprofError:
+        """What the backend loads, or why there is none; `made` holds what other asks were given."""
+        try:
+            reach.check_precision(ask.backend, ask.spec.precision)
+        except VitprofError as error:
+            return error
+        key = (ask.spec, format_of(ask.backend, ask.spec.precision))
+        if key not in made:
+            try:
+                made[key] = workshop.artifact(*key, self._in_use)
+            except VitprofError as error:
+                made[key] = error
+        return made[key]
+
+    def _options(self, backend: str) -> Mapping[str, Option]:
+        options = reach.options_of(self.device, backend)
+        if self._terms.lock_clocks_mhz:
+            options["locked_clock_mhz"] = self._terms.lock_clocks_mhz
+        if backend == "trt" and self.protocol.effort == Effort.STRICT:
+            # No two builds are quite the same engine: every set measures one of its own.
+            options.setdefault("engine_cache", False)
+        return options
+
+
+class Hold:
+    """A device that is ours for now. Made by `Bench.held`."""
+
+    def __init__(self, held: lease.Lease, setting: Setting, places: Places, troubles: list[VitprofError]) -> None:
+        self._held = held
+        self._setting = setting
+        self._places = places
+        self._troubles = troubles
+
+    def measured(self, jobs: Sequence[Job]) -> Measured:
+        """The rows of one group; failed ones where the device is gone for good."""
+        try:
+            doubts = self._held.wait_until_ready()
+            rows = tuple(doubted(row, doubts) for row in _rows(jobs, self._setting, self._places, self._troubles))
+        except KeyboardInterrupt:
+            return Measured((), frozenset({ExitCode.INTERRUPTED}))
+        except VitprofError as error:
+            # Nothing of this group was measured: it could not be held, or its files could not be placed there.
+            failure = failure_from_error(error)
+            rows = tuple(dataclasses.replace(job.blank, failure=failure) for job in jobs)
+            return Measured(rows, frozenset({error.exit_code}))
+        return Measured(rows, frozenset(exit_code_of(row) for row in rows))
+
+
+@dataclass(frozen=True)
+class _Here:
+    """Of this machine: its folders, and who is told how it goes."""
+
+    places: Places
+    progress: Progress
+
+
+@contextlib.contextmanager
+def opened(terms: Terms, backends: Sequence[str], places: Places, progress: Progress) -> Iterator[Bench]:
+    """The device of `terms` for these backends (none: its first one), reached and checked as far as that is quick.
+
+    `UsageError` for a backend, region or clock that the device cannot have, `UnreachableError` for a runtime that is
+    not installed or a device that does not answer.
+    """
+    device = reach.device_for(profiles.device(terms.device, terms.device_file), tuple(backends))
+    terms = dataclasses.replace(terms, protocol=protocol_on(device, terms.protocol))
+    wanted = tuple(backends) or device.backends[:1]
+    for backend in wanted:
+        reach.check_backend(backend, device)
+        reach.check_region(backend, device, terms.protocol.region)
+        reach.check_installed(backend, device)
+    clock_lock.check(device, terms.lock_clocks_mhz)
+    with InUse(places.cache_root) as in_use, reach.connected(device, places.cache_root) as transport:
+        yield Bench(device, wanted, terms, transport=transport, in_use=in_use, here=_Here(places, progress))
+
+
+def groups_of(jobs: Sequence[Job]) -> Iterator[list[Job]]:
+    """Jobs in order, at most eight at a time and no more than memory holds."""
+    available = psutil.virtual_memory().available * _MEMORY_SHARE
+    group: list[Job] = []
+    for job in jobs:
+        taken = sum(one.memory_bytes for one in group)
+        if group and (len(group) == MAX_CELLS or taken + job.memory_bytes > available):
+            yield group
+            group = []
+        group.append(job)
+    if group:
+        yield group
+
+
+def keep_rows(rows: Sequence[Result], store: str, run: StoredRun, troubles: list[VitprofError]) -> None:
+    """Adds rows to the results store; why they could not be kept is added to `troubles`, once."""
+    if not rows:
+        return
+    # Not before something was measured: the database library takes its time to load.
+    from vitprof.report.document import dicts_from_results
+    from vitprof.store.results import open_store
+
+    try:
+        with open_store(store) as opened:
+            opened.add(run, dicts_from_results(rows))
+    except VitprofError as error:
+        if error.message not in {one.message for one in troubles}:
+            troubles.append(error)
+
+
+def _rows(jobs: Sequence[Job], setting: Setting, places: Places, troubles: list[VitprofError]) -> list[Result]:
+    """The rows of one group; what cannot be kept for later runs is added to `troubles`."""
+    protocol, transport = setting.protocol, setting.transport
+    asked_s = (protocol.measure_ns or 0) / 1e9
+    slack_s = max(_DEADLINE_SLACK_S, _DEADLINE_PER_BLOCK * setting.timeouts.block_s)
+    deadline_s = len(jobs) * (protocol.cap_s_per_cell + 2 * asked_s) + slack_s
+    # Asked before this run adds to it: a run must not confirm itself.
+    kept_as = _reference_kept_as(jobs[0].blank.device)
+    long_run = reference_times.long_run(places.data_root, kept_as) if protocol.reference else None
+    reference = None
+    if protocol.reference:
+        reference = timed_as(reference_plan(transport, places.cache_root, REFERENCE), protocol, deadline_s)
+    with tempfile.TemporaryDirectory(prefix="vitprof-") as scratch:
+        cells = []
+        for index, (job, name) in enumerate(zip(jobs, cell_names(jobs), strict=True)):
+            plan = plan_of(job.artifact, job.blank.backend, job.blank.threads or 1, transport, job.options)
+            outputs = transport.scratch(f"outputs-{index}", Path(scratch)) if job.artifact.expected else None
+            plan = dataclasses.replace(timed_as(plan, protocol, deadline_s), region=protocol.region)
+            cells.append(Cell(name, plan, outputs))
+        group = measure_group(cells, reference, setting)
+        rows = [
+            measured_row(
+                job.artifact,
+                samples,
+                job.blank,
+                outputs_file=_fetched(samples.outputs, transport, Path(scratch), troubles),
+                reference_long_run_ns=long_run.p50_ns if long_run else None,
+                reference_failure=group.reference_failure,
+                peaks=job.peaks,
+            )
+            for job, samples in zip(jobs, group.cells, strict=True)
+        ]
+    try:
+        if protocol.reference:
+            reference_times.add(places.data_root, kept_as, group.reference_blocks_ns)
+    except VitprofError as error:
+        troubles.append(error)
+    return rows
+
+
+def cell_names(jobs: Sequence[Job]) -> list[str]:
+    """What each job is called while it is measured: its model, and whatever else the jobs differ in."""
+    parts = [
+        (
+            job.blank.backend,
+            "x".join(map(str, job.artifact.input_shape[2:])),
+            f"batch {job.blank.spec.batch}",
+            job.blank.spec.precision.value,
+            f"{job.blank.threads} threads",
+        )
+        for job in jobs
+    ]
+    # The size follows from the model where it is only that.
+    has_sizes = len({(job.blank.spec.name, part[1]) for job, part in zip(jobs, parts, strict=True)}) > len(
+        {job.blank.spec.name for job in jobs}
+    )
+    differs = [len(set(column)) > 1 for column in zip(*parts, strict=True)]
+    differs[1] = has_sizes
+    return [
+        " ".join([job.blank.spec.name, *(text for text, is_told in zip(part, differs, strict=True) if is_told)])
+        for job, part in zip(jobs, parts, strict=True)
+    ]
+
+
+def _fetched(outputs: Outputs | None, transport: Transport, folder: Path, troubles: list[VitprofError]) -> Path | None:
+    """Here, the file with the outputs of the device; None where it gave none, or is gone with them."""
+    if outputs is None or outputs.missing:
+        return None
+    try:
+        return transport.fetch(outputs.path, folder)
+    except VitprofError as error:
+        # What was timed is worth keeping without its parity.
+        troubles.append(error)
+        return None
+
+
+def _reference_kept_as(device: str) -> str:
+    """The name of the reference's times on `device`: what another device takes must not pass for this machine's."""
+    return REFERENCE if device == "local" else f"{REFERENCE} on {device}"
