@@ -19,15 +19,13 @@ import tempfile
 import time
 from pathlib import Path
 
-import psutil
-
-from tests.devices.sshd import HOST, Sshd, device, running
+from tests.devices.sshd import HOST, device, running
 from vitprof.devices.profiles import reference_model
 from vitprof.devices.transports.ssh import SshTransport
 
 _BYTES = 100_000_000
 _TURNS = 5
-_POLL_S = 0.05
+_COMMANDS = 11
 _SETTINGS = ("Subsystem sftp internal-sftp",)
 
 
@@ -52,44 +50,60 @@ def sending(folder: Path) -> None:
     print(f"   ratio: median {statistics.median(ratios):.2f} of {', '.join(f'{one:.2f}' for one in ratios)}")
 
 
-def second_run(server: Sshd, folder: Path) -> None:
-    """Wall time of a cached command, the part of it without a runner, and the time of `ssh board true`."""
+def second_run(folder: Path) -> None:
+    """Wall time of a cached command, the part of it without a runner, and the time of `ssh board true`.
+
+    The board's interpreter is a script that writes down when each runner begins and ends: nothing polls meanwhile.
+    """
+    lives, python = folder / "lives", folder / "python"
+    python.write_text(
+        "#!/bin/bash\n"
+        'case "$1" in *.zip)\n'
+        f'    trap "echo end \\$EPOCHREALTIME >> {lives}" EXIT\n'
+        f"    echo begin $EPOCHREALTIME >> {lives};;\n"
+        "esac\n"
+        f'{sys.executable} "$@"\n'
+    )
+    python.chmod(0o755)
     profile = folder / "board.toml"
     profile.write_text(
-        f'kind = "x86-cpu"\nchip = "x"\ntransport = "ssh"\nhost = "{HOST}"\npython = "{sys.executable}"\n'
-        'backends = ["ort"]\n'
+        f'kind = "x86-cpu"\nchip = "x"\ntransport = "ssh"\nhost = "{HOST}"\npython = "{python}"\nbackends = ["ort"]\n'
     )
     command = [sys.executable, "-m", "vitprof", "latency", str(reference_model("cpu-ref-1"))]
     command += ["--device-file", str(profile), "--measure", "20x", "--effort", "quick", "--threads", "1"]
     places = {f"VITPROF_{name}_DIR": str(folder / name.lower()) for name in ("CACHE", "DATA", "CONFIG")}
     environment = {**os.environ, **places}
     subprocess.run(command, check=True, capture_output=True, env=environment)
-    for _ in range(_TURNS):
-        begin = last = time.monotonic()
-        alone_s = 0.0
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
-        while process.poll() is None:
-            time.sleep(_POLL_S)
-            now = time.monotonic()
-            alone_s += 0.0 if _has_runner(server) else now - last
-            last = now
+    beyond_s = []
+    for _ in range(_COMMANDS):
+        lives.write_text("")
+        begin_s = time.time()
+        subprocess.run(command, check=True, capture_output=True, env=environment)
+        whole_s = time.time() - begin_s
+        alone_s = whole_s - _covered_s(lives.read_text().splitlines())
         link_s = time.monotonic()
         subprocess.run(["ssh", HOST, "true"], check=True)
         link_s = time.monotonic() - link_s
-        print(f"a cached command: {last - begin:.2f} s, {alone_s:.2f} s without a runner, a connection {link_s:.2f} s")
+        beyond_s.append(alone_s - link_s)
+        print(f"a cached command: {whole_s:.2f} s, {alone_s:.2f} s without a runner, a connection {link_s:.2f} s")
+    print(f"  beyond runner and connection: median {statistics.median(beyond_s):.2f} s")
 
 
-def _has_runner(server: Sshd) -> bool:
-    with contextlib.suppress(psutil.Error):
-        for one in psutil.Process(server.process.pid).children(recursive=True):
-            with contextlib.suppress(psutil.Error):
-                words = one.cmdline()
-                if len(words) == 2 and words[1].endswith(".zip"):
-                    return True
-    return False
+def _covered_s(lines: list[str]) -> float:
+    """How long at least one runner lived, from lines such as `begin 1700000000.000001`."""
+    moments = sorted((float(moment), 1 if what == "begin" else -1) for what, moment in map(str.split, lines))
+    alive, since_s, covered_s = 0, 0.0, 0.0
+    for moment_s, step in moments:
+        if alive == 0:
+            since_s = moment_s
+        alive += step
+        if alive == 0:
+            covered_s += moment_s - since_s
+    assert alive == 0, lines
+    return covered_s
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as name, running(Path(name) / "sshd", settings=_SETTINGS) as server:
+    with tempfile.TemporaryDirectory() as name, running(Path(name) / "sshd", settings=_SETTINGS):
         sending(Path(name))
-        second_run(server, Path(name))
+        second_run(Path(name))
