@@ -106,7 +106,7 @@ def test_a_region_that_cannot_be_timed_is_refused_before_anything_is_made(backen
         ("trt", Precision.INT8, "onnx-qdq"),
         ("trt", Precision.FP16, "onnx"),
         ("trt-rtx", Precision.INT8, "trt-rtx"),
-        ("fake", Precision.FP32, ""),
+        ("fake", Precision.FP32, "onnx"),
     ],
 )
 def test_what_each_backend_is_given_to_load(backend: str, precision: Precision, format: str) -> None:

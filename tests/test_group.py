@@ -31,8 +31,9 @@ def _measure(
     rules: Protocol | None = None,
     noise: Callable[[int], float] = no_noise,
     reference: Plan | None = REFERENCE,
+    clock: VirtualClock | None = None,
 ) -> tuple[GroupSamples, list[dict[str, object]]]:
-    clock = VirtualClock(noise)
+    clock = clock or VirtualClock(noise)
     journal = Journal(tmp_path)
     setting = Setting(
         FakeTransport(clock), rules or protocol(), journal, NoProgress(), clock=lambda: clock.now_ns / 1e9
@@ -225,3 +226,40 @@ def test_quick_is_one_process_and_strict_is_ten(tmp_path: Path) -> None:
     for effort, sets in ((Effort.QUICK, 1), (Effort.STRICT, 10)):
         group, _ = _measure(tmp_path, {"a": {"call_ns": 5 * MS}}, protocol(effort))
         assert len(group.cells[0].samples.sets) == sets
+
+
+def test_a_cell_that_shows_itself_warm_while_rounds_count_moves_the_first_one_that_counts_for_all(
+    tmp_path: Path,
+) -> None:
+    group, lines = _measure(
+        tmp_path,
+        {"a": {"call_ns": 5 * MS}, "b": {"call_ns": _COLD_NS}},
+        protocol(Effort.QUICK, measure=Amount(calls=60)),
+        clock=_ColdClock(),
+    )
+    [a], [b] = (cell.samples.sets for cell in group.cells)
+    counted_a, counted_b = ([r.block.index for r in one.rounds if not r.is_warm_up] for one in (a, b))
+    # Otherwise few of them could be compared round by round.
+    assert counted_a == counted_b and a.is_warm and b.is_warm
+    times_ns = [ns for r in b.rounds if not r.is_warm_up for ns in r.block.samples_ns]
+    assert len(times_ns) >= 60 and max(times_ns) < 1.1 * _COLD_NS < 5 * _COLD_NS < max(b.rounds[0].block.samples_ns)
+    # Rounds were counted before: who reads the journal is told which of them are not.
+    rounds = [line for line in lines if line["kind"] == "round" and line["cell"] == "a"]
+    first_counted = next(line["block"]["index"] for line in rounds if not line["is_warm_up"])  # type: ignore[index]
+    *_, warm = (line for line in lines if line["kind"] == "warm")
+    assert warm["counted_from"] == counted_a[0] > first_counted
+
+
+_COLD_NS = 44 * MS
+
+
+class _ColdClock(VirtualClock):
+    """The cell whose calls take 44 ms takes eight times as long at first: for longer than a warm-up may last."""
+
+    _calls = 0
+
+    def wait(self, duration_ns: int) -> None:
+        if duration_ns == _COLD_NS:
+            self._calls += 1
+            duration_ns = round(duration_ns * max(1.0, 8 * 0.95**self._calls))
+        super().wait(duration_ns)

@@ -15,12 +15,28 @@ from pathlib import Path
 import pydantic
 import pytest
 
+from tests.report import samples
 from vitprof.devices.profiles import reference_model
-from vitprof.report import devices, document, schema, schema_analysis, schema_static
+from vitprof.places import places
+from vitprof.report import (
+    devices,
+    document,
+    schema,
+    schema_analysis,
+    schema_curves,
+    schema_gate,
+    schema_static,
+    schema_store,
+    sweeps,
+)
+from vitprof.store.results import open_store
+from vitprof.store.runs import new_run
 
 PAGE = (Path(__file__).parent.parent / "docs" / "interface.md").read_text()
 COMMANDS = (
     "latency",
+    "throughput",
+    "sweep",
     "layers",
     "count",
     "compare",
@@ -37,12 +53,21 @@ COMMANDS = (
     "cache list",
     "cache clear",
     "results list",
+    "results show",
+    "results diff",
     "results import",
+    "results export",
+    "results prune",
+    "report",
+    "gate",
+    "history",
     "setup",
     "doctor",
 )
 _LAYERS = tuple(name for name in schema_analysis.LayersDocument.model_fields if name != "schema_version")
 _CHECK = tuple(name for name in devices.CheckDocument.model_fields if name != "schema_version")
+_GATE = tuple(name for name in schema_gate.GateDocument.model_fields if name != "schema_version")
+_PLAN = tuple(name for name in sweeps.PlanDocument.model_fields if name != "schema_version")
 _STATIC_LAYERS = tuple(name for name in schema_static.StaticLayersDocument.model_fields if name != "schema_version")
 # Said in the page in words, or typer's own.
 _GLOBAL = {"--help", "--version", "--debug", "--install-completion", "--show-completion"}
@@ -97,10 +122,16 @@ def _json_blocks() -> list[dict[str, object]]:
     [
         (("results",), schema.ResultDocument),
         (("results",), schema_analysis.CountDocument),
+        (("runs", "rows"), schema_store.ShownDocument),
+        (("before", "now", "changes"), schema_store.DifferenceDocument),
+        (("results", "curves", "crossovers"), schema_curves.ThroughputDocument),
         (("artifacts",), document.ArtifactDocument),
         (("devices",), document.DeviceDocument),
         (_CHECK, devices.CheckDocument),
         (_LAYERS, schema_analysis.LayersDocument),
+        (_PLAN, sweeps.PlanDocument),
+        (_GATE, schema_gate.GateDocument),
+        (("series",), schema_gate.HistoryDocument),
         (_STATIC_LAYERS, schema_static.StaticLayersDocument),
         (("models",), schema.ModelDocument),
         (("cache", "artifacts"), schema.CacheDocument),
@@ -127,6 +158,10 @@ def _shape(value: object) -> object:
 @pytest.mark.parametrize("line", re.findall(r"^\$ (vitprof .*)$", PAGE, re.MULTILINE))
 def test_every_example_of_the_page_runs(line: str, tmp_path: Path) -> None:
     shutil.copy(reference_model("cpu-ref-1"), tmp_path)
+    (tmp_path / "plan.toml").write_text('models = ["cpu-ref-1.onnx"]\nbatches = [1]\n')
+    with open_store(places().ready_store()) as store:
+        # Something to show, whichever example is run first.
+        store.add(new_run("latency"), document.dicts_from_results([samples.ok()]))
     words = [sys.executable, "-m", "vitprof", *shlex.split(line)[1:]]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and done.stdout, done.stderr

@@ -19,6 +19,8 @@ from vitprof.places import Places
 from vitprof.protocols import Effort, protocol
 from vitprof.records import ModelSpec, ParityVerdict, Source
 from vitprof.report.progress import NoProgress
+from vitprof.store.reference_times import machine_id
+from vitprof.store.results import open_store
 from vitprof.units import Amount
 
 LIKE = ModelSpec("", Source.TIMM)
@@ -40,6 +42,8 @@ def test_a_small_timm_model_is_measured_with_parity_cost_and_grades(here: Places
     achieved = row.artifact.cost.macs / (row.summary.latency.p50_ns.value / 1e9)
     assert row.summary.achieved_macs_per_s == pytest.approx(achieved)
     assert row.environment["before"]["machine"]
+    before = row.environment["before"]
+    assert ("no_energy" in before) != ("energy_source" in before)
 
 
 def test_rows_come_in_the_order_asked_for_and_failures_stand_among_them(here: Places, tmp_path: Path) -> None:
@@ -64,10 +68,10 @@ def test_the_machine_s_reference_time_grows_with_every_run(tmp_path: Path, here:
     second = pipeline.measure(_request(TINY), places).results[0].summary
     assert first and first.drift_corrected_ns is None
     assert second and second.drift_corrected_ns and second.relative
-    lines = (tmp_path / "reference_times.jsonl").read_text().splitlines()
-    assert len(lines) == 2
-    stored_ns = json.loads(lines[0])["p50_ns"]
-    assert second.drift_corrected_ns == pytest.approx(second.relative.ratio.value * stored_ns)
+    with open_store(places.store) as store:
+        times = store.reference_times(machine_id(), second.relative.reference)
+    assert len(times) == 2
+    assert second.drift_corrected_ns == pytest.approx(second.relative.ratio.value * times[0].p50_ns)
 
 
 def test_every_round_stands_in_the_journal(tmp_path: Path, here: Places) -> None:

@@ -24,6 +24,7 @@ from vitprof.devices.transports import Transport
 from vitprof.errors import ExitCode, VitprofError
 from vitprof.export.locks import InUse
 from vitprof.group import MAX_CELLS, Setting, Timeouts, measure_group
+from vitprof.keeping import check_store, long_run
 from vitprof.measurements import Protocol
 from vitprof.places import Places
 from vitprof.placing import format_of, plan_of
@@ -33,7 +34,6 @@ from vitprof.reference import reference_plan, timed_as
 from vitprof.report.progress import Progress
 from vitprof.rows import blank_row, doubted, exit_code_of, failure_from_error, measured_row
 from vitprof.runner.wire import Option, Outputs
-from vitprof.store import reference_times
 from vitprof.store.journal import Journal
 from vitprof.store.peaks import peaks_for
 from vitprof.store.runs import StoredRun
@@ -147,12 +147,15 @@ class Bench:
             self._threads = lease.threads_of(self.device, self._transport)
         return self._threads
 
-    def prepared(self, wanted: Callable[[Workshop], Sequence[Ask]] | Sequence[Ask]) -> list[Job | Refused]:
+    def prepared(
+        self, wanted: Callable[[Workshop], Sequence[Ask]] | Sequence[Ask], progress: Progress | None = None
+    ) -> list[Job | Refused]:
         """What becomes of each ask, in their order; `wanted` may need the Workshop to know which they are.
 
-        The preparing process has ended when this returns.
+        The preparing process has ended when this returns. `progress`: who is told instead of the bench's own, where
+        another thread measures meanwhile.
         """
-        with Workshop(self._places.cache_root, self._progress, trust=self._terms.trust) as workshop:
+        with Workshop(self._places.cache_root, progress or self._progress, trust=self._terms.trust) as workshop:
             asks = wanted(workshop) if callable(wanted) else wanted
             made: dict[tuple[ModelSpec, str], Artifact | VitprofError] = {}
             return [self._prepared(ask, workshop, made) for ask in asks]
@@ -170,7 +173,7 @@ class Bench:
             terms = self._terms
             setting = Setting(self._transport, self.protocol, journal, self._progress, terms.seed, terms.timeouts)
             try:
-                yield Hold(held, setting, self._places, self.troubles)
+                yield Hold(held, setting, self._places, self.troubles, run)
             finally:
                 journal.close()
                 self.troubles += [journal.trouble] if journal.trouble else []
@@ -216,17 +219,21 @@ class Bench:
 class Hold:
     """A device that is ours for now. Made by `Bench.held`."""
 
-    def __init__(self, held: lease.Lease, setting: Setting, places: Places, troubles: list[VitprofError]) -> None:
+    def __init__(
+        self, held: lease.Lease, setting: Setting, places: Places, troubles: list[VitprofError], run: StoredRun
+    ) -> None:
         self._held = held
         self._setting = setting
         self._places = places
         self._troubles = troubles
+        self._run = run
 
     def measured(self, jobs: Sequence[Job]) -> Measured:
         """The rows of one group; failed ones where the device is gone for good."""
         try:
             doubts = self._held.wait_until_ready()
-            rows = tuple(doubted(row, doubts) for row in _rows(jobs, self._setting, self._places, self._troubles))
+            rows = _rows(jobs, self._setting, self._places, self._troubles, self._run)
+            rows = tuple(doubted(row, doubts) for row in rows)
         except KeyboardInterrupt:
             return Measured((), frozenset({ExitCode.INTERRUPTED}))
         except VitprofError as error:
@@ -250,8 +257,9 @@ def opened(terms: Terms, backends: Sequence[str], places: Places, progress: Prog
     """The device of `terms` for these backends (none: its first one), reached and checked as far as that is quick.
 
     `UsageError` for a backend, region or clock that the device cannot have, `UnreachableError` for a runtime that is
-    not installed or a device that does not answer.
+    not installed, a device that does not answer, or a results store that cannot be reached.
     """
+    check_store(places)
     device = reach.device_for(profiles.device(terms.device, terms.device_file), tuple(backends))
     terms = dataclasses.replace(terms, protocol=protocol_on(device, terms.protocol))
     wanted = tuple(backends) or device.backends[:1]
@@ -264,45 +272,33 @@ def opened(terms: Terms, backends: Sequence[str], places: Places, progress: Prog
         yield Bench(device, wanted, terms, transport=transport, in_use=in_use, here=_Here(places, progress))
 
 
-def groups_of(jobs: Sequence[Job]) -> Iterator[list[Job]]:
-    """Jobs in order, at most eight at a time and no more than memory holds."""
+def groups_of(jobs: Sequence[Job], memory_of: Callable[[Job], float] | None = None) -> Iterator[list[Job]]:
+    """Jobs in order, at most eight at a time and no more than memory holds.
+
+    `memory_of`: what one takes, where that is known better than from its artifact.
+    """
     available = psutil.virtual_memory().available * _MEMORY_SHARE
     group: list[Job] = []
+    taken = 0.0
     for job in jobs:
-        taken = sum(one.memory_bytes for one in group)
-        if group and (len(group) == MAX_CELLS or taken + job.memory_bytes > available):
+        needed = memory_of(job) if memory_of else job.memory_bytes
+        if group and (len(group) == MAX_CELLS or taken + needed > available):
             yield group
-            group = []
+            group, taken = [], 0.0
         group.append(job)
+        taken += needed
     if group:
         yield group
 
 
-def keep_rows(rows: Sequence[Result], store: str, run: StoredRun, troubles: list[VitprofError]) -> None:
-    """Adds rows to the results store; why they could not be kept is added to `troubles`, once."""
-    if not rows:
-        return
-    # Not before something was measured: the database library takes its time to load.
-    from vitprof.report.document import dicts_from_results
-    from vitprof.store.results import open_store
-
-    try:
-        with open_store(store) as opened:
-            opened.add(run, dicts_from_results(rows))
-    except VitprofError as error:
-        if error.message not in {one.message for one in troubles}:
-            troubles.append(error)
-
-
-def _rows(jobs: Sequence[Job], setting: Setting, places: Places, troubles: list[VitprofError]) -> list[Result]:
+def _rows(
+    jobs: Sequence[Job], setting: Setting, places: Places, troubles: list[VitprofError], run: StoredRun
+) -> tuple[Result, ...]:
     """The rows of one group; what cannot be kept for later runs is added to `troubles`."""
     protocol, transport = setting.protocol, setting.transport
     asked_s = (protocol.measure_ns or 0) / 1e9
     slack_s = max(_DEADLINE_SLACK_S, _DEADLINE_PER_BLOCK * setting.timeouts.block_s)
     deadline_s = len(jobs) * (protocol.cap_s_per_cell + 2 * asked_s) + slack_s
-    # Asked before this run adds to it: a run must not confirm itself.
-    kept_as = _reference_kept_as(jobs[0].blank.device)
-    long_run = reference_times.long_run(places.data_root, kept_as) if protocol.reference else None
     reference = None
     if protocol.reference:
         reference = timed_as(reference_plan(transport, places.cache_root, REFERENCE), protocol, deadline_s)
@@ -311,26 +307,22 @@ def _rows(jobs: Sequence[Job], setting: Setting, places: Places, troubles: list[
         for index, (job, name) in enumerate(zip(jobs, cell_names(jobs), strict=True)):
             plan = plan_of(job.artifact, job.blank.backend, job.blank.threads or 1, transport, job.options)
             outputs = transport.scratch(f"outputs-{index}", Path(scratch)) if job.artifact.expected else None
-            plan = dataclasses.replace(timed_as(plan, protocol, deadline_s), region=protocol.region)
+            plan = dataclasses.replace(timed_as(plan, protocol, deadline_s), region=protocol.region, with_energy=True)
             cells.append(Cell(name, plan, outputs))
         group = measure_group(cells, reference, setting)
-        rows = [
+        usual = long_run(jobs[0].blank.device, group.reference_blocks_ns, places, troubles, run)
+        rows = tuple(
             measured_row(
                 job.artifact,
                 samples,
                 job.blank,
                 outputs_file=_fetched(samples.outputs, transport, Path(scratch), troubles),
-                reference_long_run_ns=long_run.p50_ns if long_run else None,
+                reference_long_run_ns=usual.p50_ns if usual else None,
                 reference_failure=group.reference_failure,
                 peaks=job.peaks,
             )
             for job, samples in zip(jobs, group.cells, strict=True)
-        ]
-    try:
-        if protocol.reference:
-            reference_times.add(places.data_root, kept_as, group.reference_blocks_ns)
-    except VitprofError as error:
-        troubles.append(error)
+        )
     return rows
 
 
@@ -368,8 +360,3 @@ def _fetched(outputs: Outputs | None, transport: Transport, folder: Path, troubl
         # What was timed is worth keeping without its parity.
         troubles.append(error)
         return None
-
-
-def _reference_kept_as(device: str) -> str:
-    """The name of the reference's times on `device`: what another device takes must not pass for this machine's."""
-    return REFERENCE if device == "local" else f"{REFERENCE} on {device}"

@@ -65,19 +65,22 @@ class CellRun:
         self.begin()
 
     def add(self, round_: Round, protocol: Protocol) -> None:
-        """Takes one block in and, during the warm-up, judges whether it has shown the cell to be warm."""
+        """Takes one block in and, until the cell has shown itself warm, judges whether it has."""
         assert self.ready is not None  # noqa: S101 - a block comes from a process that has said Ready
         self.rounds.append(round_)
-        if round_.is_warm_up:
-            self.log_ratios.append(log_ratio(round_, self.ready.calls_per_sample))
-            self.warm_up_ns += sum(round_.block.samples_ns) + sum(round_.block.set_aside_ns)
-            # Once warm it stays so: while it waits for the others it may well meet a noisy moment.
-            self.is_warm = self.is_warm or is_warm(self.log_ratios, self.warm_up_ns, protocol)
+        if self.is_warm and not round_.is_warm_up:
+            return
+        self.log_ratios.append(log_ratio(round_, self.ready.calls_per_sample))
+        self.warm_up_ns += sum(round_.block.samples_ns) + sum(round_.block.set_aside_ns)
+        # Once warm it stays so: while it waits for the others it may well meet a noisy moment.
+        self.is_warm = self.is_warm or is_warm(self.log_ratios, self.warm_up_ns, protocol)
 
     def count_last(self, rounds: int) -> None:
-        """Lets the last `rounds` of the warm-up count after all."""
-        last = [dataclasses.replace(round_, is_warm_up=False) for round_ in self.rounds[-rounds:]]
-        self.rounds[-rounds:] = last
+        """Lets the last `rounds` of the set count, and none before them."""
+        first = len(self.rounds) - rounds
+        self.rounds = [
+            dataclasses.replace(round_, is_warm_up=place < first) for place, round_ in enumerate(self.rounds)
+        ]
 
     def counted(self) -> list[Round]:
         return [round_ for round_ in self.rounds if not round_.is_warm_up]

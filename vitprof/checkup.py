@@ -26,8 +26,8 @@ from vitprof.errors import VitprofError
 from vitprof.places import Places
 from vitprof.protocols import REFERENCE
 from vitprof.reference import reference_plan
-from vitprof.runner import sensors
-from vitprof.runner.backends import BACKENDS, Backend
+from vitprof.runner import energy, sensors
+from vitprof.runner.backends import BACKENDS, Backend, BackendError
 from vitprof.runner.wire import Block, BlockRequest, Plan, Ready
 from vitprof.store import reference_times
 from vitprof.units import text_from_ns, text_from_share
@@ -61,6 +61,7 @@ def checkup(places: Places) -> Iterator[Check]:
     for package in _PACKAGES:
         yield _package(package)
     yield from _processor()
+    yield from _energy()
     for name, entry in BACKENDS.items():
         if entry.requires:
             yield _backend(name, entry)
@@ -112,6 +113,22 @@ def _processor() -> Iterator[Check]:
     load = facts.get("load_1min")
     is_idle = load is None or load < 0.5 * facts["cores"]
     yield Check("load", State.OK if is_idle else State.DOUBT, f"{load} over the last minute", "close other programs")
+
+
+def _energy() -> Iterator[Check]:
+    """What counts the energy of a model on this machine's chip, and on its GPU where it has one."""
+    plans = [("energy", Plan(backend="ort"))]
+    if reach.accelerators():
+        plans.append(("energy of the GPU", Plan(backend="ort", options={"device": "cuda"})))
+    for name, plan in plans:
+        try:
+            source = energy.source_of(plan)
+        except BackendError as error:
+            source = energy.Missing(str(error), error.remedy)
+        if isinstance(source, energy.Missing):
+            yield Check(name, State.DOUBT, f"is not measured: {source.reason}", source.remedy)
+        else:
+            yield Check(name, State.OK, source.name)
 
 
 def _devices() -> Iterator[Check]:
@@ -166,7 +183,7 @@ def _steadiness(places: Places) -> Check:
     finally:
         link.close()
     median_ns = float(np.median(means))
-    reference_times.add(places.data_root, REFERENCE, means)
+    reference_times.add(places, REFERENCE, means)
     detail = f"{REFERENCE} takes {text_from_ns(median_ns)}; its blocks spread by {text_from_share(spread(means))}"
     speeds = two_speeds(means)
     if speeds:

@@ -337,11 +337,11 @@ def _nothing_stored(sides: Sides, places: Places, points: Sequence[Point], regio
     asked = " and ".join(", ".join(names) for names in parts if names)
     held = sorted({f"{point.backend} on {point.device}" for point in stored_points(Sides(), places, region=region)})
     if not held:
-        what = f"the store {places.store} holds no results of region {region}"
+        what = f"the store {places.shown_store} holds no results of region {region}"
     elif points:
-        what = f"the store {places.store} has no model that all of {asked or 'these'} have measured"
+        what = f"the store {places.shown_store} has no model that all of {asked or 'these'} have measured"
     else:
-        what = f"the store {places.store} holds nothing of {asked or 'these models'}; it has: {', '.join(held)}"
+        what = f"the store {places.shown_store} holds nothing of {asked or 'these models'}; it has: {', '.join(held)}"
     example = ",".join(sides.backends) or "ort,torch"
     return UsageError(
         what,

@@ -71,7 +71,7 @@ def _points(source: Source, places: Places) -> list[Point]:
         points = stored_points(source.sides, places, source.models)
     found = [one for one in matching(points, Choice(match=source.match)) if source.batch in (None, one.batch)]
     if not found:
-        where = source.table or f"the store {places.store}"
+        where = source.table or f"the store {places.shown_store}"
         raise UsageError(
             f"{where} has no result of what was asked for",
             remedy="leave out --match, --batch, --backend or --device, or measure: vitprof latency MODEL…",

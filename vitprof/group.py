@@ -155,6 +155,7 @@ class _Group:
         is_warm_up, is_over = True, not alive
         rounds = 0
         while not is_over:
+            cold = [run for run in alive if not run.is_warm]
             for run in self._ordered(alive, rounds):
                 before_ns = self._measure_block(run, before_ns, is_warm_up)
             self._index += 1
@@ -166,6 +167,9 @@ class _Group:
                 if alive and not is_warm_up and all(run.is_warm for run in alive):
                     self._count_steady_rounds(alive, number)
             else:
+                if any(run.is_warm for run in cold if not run.failure):
+                    # The warm-up's time was over before: ahead of the blocks that show it now one may have been cold.
+                    self._count_steady_rounds(alive, number)
                 # No short cut: every cell's own answer is what its result gives as the reason.
                 is_over = all([self._is_done(run, number, deadline_s) for run in alive])  # noqa: C419
                 # A turn forwards has its turn backwards.
@@ -175,7 +179,10 @@ class _Group:
         return extra_s
 
     def _count_steady_rounds(self, alive: Sequence[CellRun], number: int) -> None:
-        """The rounds by which the last cell was seen to be warm were on warm cells: all but the first count."""
+        """The rounds by which the last cell was seen to be warm were on warm cells: all but the first count.
+
+        Of every cell, and none before them: what is compared round by round shares its rounds.
+        """
         rounds = min(self._protocol.warm_up_blocks, *(len(run.rounds) for run in alive)) - 1
         if rounds > 0:
             for run in alive:

@@ -10,19 +10,20 @@ a hundred thousand (the allocator, Python's caches), their median hardly from pr
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vitprof.bench import keep_rows
 from vitprof.devices import emulation, profiles, reach
 from vitprof.devices.transports import RunnerFailed, Transport
 from vitprof.devices.transports.emulated import EmulatedTransport
 from vitprof.errors import ExitCode, UsageError, VitprofError
 from vitprof.export.locks import InUse
+from vitprof.keeping import check_store, keep_rows
 from vitprof.measurements import Instructions, Region
 from vitprof.pipeline import Request, Run
 from vitprof.places import Places
@@ -39,15 +40,42 @@ _COUNTER_BYTES = 8
 
 
 @dataclass(frozen=True)
-class _Asked:
+class Counter:
+    """Counts the instructions of cells on one emulated device; made by `counter_on`."""
+
+    device: Device
     calls: int
     timeout_s: float
+    transport: Transport
     # Where a process leaves its outputs.
     scratch: Path
 
+    def row(self, artifact: Artifact, blank: Result) -> Result:
+        """`blank` with what one process counted, or with why it could not."""
+        plan = plan_of(artifact, blank.backend, 1, self.transport, reach.options_of(self.device, blank.backend))
+        blank = dataclasses.replace(blank, spec=artifact.spec)
+        try:
+            return _counted(artifact, blank, plan, self)
+        except VitprofError as error:
+            return dataclasses.replace(blank, failure=failure_from_error(error))
 
-def count_instructions(request: Request, places: Places, progress: Progress | None = None) -> Run:
+
+@contextlib.contextmanager
+def counter_on(device: Device, calls: int, timeout_s: float, places: Places) -> Iterator[Counter]:
+    """What counts on `device`, `calls` calls of each cell; `UnreachableError` where it is not set up to count."""
+    with tempfile.TemporaryDirectory(prefix="vitprof-") as scratch:
+        counter = Path(scratch) / "executed"
+        counter.write_bytes(bytes(_COUNTER_BYTES))
+        board = emulation.counting_board(device, places.cache_root, counter)
+        yield Counter(device, calls, timeout_s, EmulatedTransport(board, places.cache_root), Path(scratch))
+
+
+def count_instructions(
+    request: Request, places: Places, progress: Progress | None = None, *, command: str = "latency"
+) -> Run:
     """A row for every model and backend with its instructions; one that fails is a row with its reason.
+
+    `command`: what the store names the run after.
 
     `UsageError` where the device is not emulated or more than one thread is asked for, `UnreachableError` where it is
     not set up to count.
@@ -57,29 +85,24 @@ def count_instructions(request: Request, places: Places, progress: Progress | No
     backends = request.backends or device.backends[:1]
     _check(request, device, backends)
     request = dataclasses.replace(request, protocol=counting_protocol(request.protocol.measure_calls))
-    store, stored_run = places.ready_store(), new_run("latency")
+    check_store(places)
+    stored_run = new_run(command)
     rows: list[Result] = []
     codes: set[ExitCode] = set()
     troubles: list[VitprofError] = []
+    calls = request.protocol.measure_calls or 1
     with (
-        tempfile.TemporaryDirectory(prefix="vitprof-") as scratch,
+        counter_on(device, calls, request.timeouts.load_s, places) as counter,
         InUse(places.cache_root) as in_use,
         Workshop(places.cache_root, progress, trust=request.trust) as workshop,
     ):
-        counter = Path(scratch) / "executed"
-        counter.write_bytes(bytes(_COUNTER_BYTES))
-        board = emulation.counting_board(device, places.cache_root, counter)
-        transport = EmulatedTransport(board, places.cache_root)
-        asked = _Asked(request.protocol.measure_calls or 1, request.timeouts.load_s, Path(scratch))
         cells = [(spec, name) for spec in workshop.specs(request.models, request.like) for name in backends]
         for spec, backend in cells:
             blank = blank_row(spec, backend, 1, device, request.protocol)
             try:
                 artifact = workshop.artifact(spec, format_of(backend, spec.precision), in_use)
                 progress.stage("count", f"instructions of {spec.name} on {backend}")
-                blank = dataclasses.replace(blank, spec=artifact.spec)
-                plan = plan_of(artifact, backend, 1, transport, reach.options_of(device, backend))
-                row = _counted(artifact, blank, plan, transport, asked)
+                row = counter.row(artifact, blank)
             except VitprofError as error:
                 row = dataclasses.replace(blank, failure=failure_from_error(error))
                 codes.add(error.exit_code)
@@ -88,7 +111,7 @@ def count_instructions(request: Request, places: Places, progress: Progress | No
                 break
             rows.append(row)
             codes.add(exit_code_of(row))
-            keep_rows([row], store, stored_run, troubles)
+            keep_rows([row], places, stored_run, troubles)
     codes |= {trouble.exit_code for trouble in troubles}
     return Run(tuple(rows), frozenset(codes), tuple(troubles))
 
@@ -119,18 +142,19 @@ def _check(request: Request, device: Device, backends: Sequence[str]) -> None:
         )
 
 
-def _counted(artifact: Artifact, blank: Result, plan: Plan, transport: Transport, asked: _Asked) -> Result:
+def _counted(artifact: Artifact, blank: Result, plan: Plan, counter: Counter) -> Result:
     """The row of one cell: a process that gives its outputs, for parity, and then counts."""
+    transport = counter.transport
     try:
         link = transport.start(plan)
         try:
-            ready = link.receive(asked.timeout_s)
+            ready = link.receive(counter.timeout_s)
             outputs = None
             if artifact.expected:
-                link.send(OutputsRequest(transport.scratch("outputs", asked.scratch)))
-                outputs = link.receive(asked.timeout_s)
-            link.send(CountRequest(asked.calls))
-            counts = link.receive(asked.timeout_s)
+                link.send(OutputsRequest(transport.scratch("outputs", counter.scratch)))
+                outputs = link.receive(counter.timeout_s)
+            link.send(CountRequest(counter.calls))
+            counts = link.receive(counter.timeout_s)
         finally:
             link.close()
     except RunnerFailed as failed:

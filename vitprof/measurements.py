@@ -171,6 +171,21 @@ class Relative:
 
 
 @dataclass(frozen=True)
+class Energy:
+    """Of the whole device that `source` counts, over calls without a pause."""
+
+    # None: a runner of an older version, which did not say.
+    source: str | None
+    # What the device uses at rest is in it.
+    j_per_image: float
+    power_w: float | None
+    # At rest, before the model was loaded: the least of the processes.
+    idle_power_w: float | None
+    # Without what rest would have taken in that time.
+    j_above_idle_per_image: float | None
+
+
+@dataclass(frozen=True)
 class Summary:
     """What samples say, by version `version` of the analysis: recomputed from them when that is older."""
 
@@ -186,15 +201,18 @@ class Summary:
     peak_rss_bytes: int | None
     grade: Grade
     warnings: tuple[Doubt, ...]
-    # Of an accelerator: its memory, and the median call by its own clock, without what submitting and waiting take.
+    # Of an accelerator: its memory by the runtime's allocator, and by NVML, which sees code and context as well.
     peak_device_bytes: int | None = None
+    peak_device_nvml_bytes: int | None = None
+    # The median call by the accelerator's own clock, without what submitting and waiting take.
     device_p50_ns: float | None = None
-    # By the accelerator's own counter, what it uses idly among it.
-    energy_j_per_image: float | None = None
+    energy: Energy | None = None
     # How far the medians of the sets lie apart (largest ÷ smallest − 1), where each set built its own engine.
     build_spread: float | None = None
     # What of a call, by the accelerator's clock, a graph of the same call does not take, 0-1: the cost of launching.
     launch_share: float | None = None
+    # From the first block on, where the system tells it: `peak_rss_bytes` has what loading took in it.
+    peak_rss_measuring_bytes: int | None = None
 
 
 @dataclass(frozen=True)

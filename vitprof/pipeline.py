@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vitprof.bench import Ask, Job, Refused, Terms, groups_of, keep_rows, opened
+from vitprof.bench import Ask, Job, Refused, Terms, groups_of, opened
 from vitprof.errors import ExitCode, VitprofError
 from vitprof.group import Timeouts
+from vitprof.keeping import keep_rows
 from vitprof.measurements import Protocol
 from vitprof.places import Places
 from vitprof.records import ModelSpec, Result
@@ -67,7 +68,7 @@ class Run:
 
 def measure(request: Request, places: Places, progress: Progress | None = None) -> Run:
     """Measures every model on every backend of the request; a model that fails is a row with its reason."""
-    store, run = places.ready_store(), new_run("latency")
+    run = new_run("latency")
     codes: set[ExitCode] = set()
     with opened(request.terms, request.backends, places, progress or NoProgress()) as bench:
 
@@ -80,13 +81,13 @@ def measure(request: Request, places: Places, progress: Progress | None = None) 
         refused = {index: one for index, one in enumerate(prepared) if isinstance(one, Refused)}
         rows = {index: one.row for index, one in refused.items()}
         codes |= {one.exit_code for one in refused.values()}
-        keep_rows(list(rows.values()), store, run, bench.troubles)
+        keep_rows(list(rows.values()), places, run, bench.troubles)
         if jobs:
             indices = iter(jobs)
             with bench.held(run) as hold:
                 for group in groups_of(list(jobs.values())):
                     measured = hold.measured(group)
-                    keep_rows(measured.rows, store, run, bench.troubles)
+                    keep_rows(measured.rows, places, run, bench.troubles)
                     # Rows first: the shorter of the two must be the one that ends it.
                     rows.update((index, row) for row, index in zip(measured.rows, indices, strict=False))
                     codes |= measured.exit_codes

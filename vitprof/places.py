@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from platformdirs import user_cache_path, user_data_path
 
-from vitprof.errors import UsageError, VitprofError
+from vitprof.errors import UnreachableError, UsageError, VitprofError
 from vitprof.units import bytes_from_text
 
+POSTGRESQL_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
 # A hundred models of fifty million weights in fp32: a study's worth, and a tenth of a small laptop's disk.
 DEFAULT_CACHE_CAP_BYTES = 20_000_000_000
 
@@ -33,6 +36,16 @@ class Places:
         """The file, or the URL, of the results store."""
         return self.named_store or str(self.data_root / "results.sqlite")
 
+    @property
+    def has_store(self) -> bool:
+        """Whether the results store's file is there; of a server only asking it can tell."""
+        return "://" in self.store or Path(self.store).exists()
+
+    @property
+    def shown_store(self) -> str:
+        """`store` as a message may name it."""
+        return shown_store(self.store)
+
     def ready_store(self) -> str:
         """`store`, checked as far as that needs no database; the data folder is made, another folder must exist."""
         if self.named_store is None:
@@ -48,15 +61,49 @@ class Places:
         return self.store
 
 
+def shown_store(address: str) -> str:
+    """The file or the URL of a results store as it may be shown: without a password."""
+    if "://" not in address:
+        return address
+    scheme, _, rest = address.partition("://")
+    # A password may hold any character, an @ that should have been written as %40 among them.
+    authority, at, where = rest.rpartition("@")
+    user, colon, _ = authority.partition(":")
+    hidden = f"{user}:***" if colon else user
+    return f"{scheme}://{hidden}{at}" + re.sub(r"(?i)(password=)[^&]*", r"\1***", where)
+
+
 def check_store(address: str) -> None:
-    """`UsageError` for a results store that cannot be a file: better now than after a minute of measuring."""
+    """What can be told of a results store without a database: better now than after a minute of measuring.
+
+    `UsageError` for one that can be neither a file nor a server, `UnreachableError` where the driver is not installed.
+    """
     if "://" in address:
+        _check_url(address)
         return
     file = Path(address)
     if not address or file.is_dir() or not file.parent.is_dir():
-        what = f"its folder {file.parent} does not exist" if address and not file.is_dir() else "is a folder"
+        what = "is a folder" if file.is_dir() else f"its folder {file.parent} does not exist"
+        what = what if address else "that is no name"
         raise UsageError(
             f"cannot keep results in '{address}': {what}", remedy="name a file in an existing folder with --store"
+        )
+
+
+def _check_url(address: str) -> None:
+    scheme = address.partition("://")[0]
+    if scheme == "sqlite":
+        return
+    if scheme not in POSTGRESQL_SCHEMES:
+        raise UsageError(
+            f"--store {shown_store(address)}: results are kept in a SQLite file or in PostgreSQL, not in '{scheme}'",
+            remedy="name a file (--store results.sqlite) or a URL such as postgresql://USER@HOST/DATABASE",
+        )
+    if find_spec("psycopg") is None:
+        raise UnreachableError(
+            "a results store in PostgreSQL needs the package psycopg",
+            remedy="pip install 'vitprof[postgres]'",
+            stage="store",
         )
 
 

@@ -60,7 +60,7 @@ def point_from_row(row: Mapping[str, Any], run: str | None = None) -> Point | Le
         params=cost.get("params"),
         activations=cost.get("activation_bytes") if activations is None else activations,
         roofline_ns=None if row["roofline_ns"] is None else row["roofline_ns"] / row["batch"],
-        memory_bytes=(row["memory"] or {}).get("peak_device_bytes") or (row["memory"] or {}).get("peak_rss_bytes"),
+        memory_bytes=_memory_bytes(row["memory"] or {}),
         ops=cost.get("ops"),
         kinds=_kinds(cost.get("kinds")),
         placement_ops_share=(row["placement"] or {}).get("ops"),
@@ -104,6 +104,12 @@ def _interval(part: Mapping[str, Any] | None, name: str) -> Interval | None:
         return None
     low, high = part["ci95"] or (None, None)
     return Interval(part[name], low, high)
+
+
+def _memory_bytes(memory: Mapping[str, Any]) -> int | None:
+    """Of the accelerator where one ran it: what the model takes there is what runs short."""
+    names = ("peak_device_bytes", "peak_device_nvml_bytes", "peak_rss_bytes")
+    return next((memory[name] for name in names if memory.get(name) is not None), None)
 
 
 def _kinds(parts: Mapping[str, Mapping[str, Any]] | None) -> tuple[KindSum, ...]:

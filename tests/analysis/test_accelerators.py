@@ -11,7 +11,7 @@ import pytest
 
 from tests.analysis.series import samples_from_ratios
 from vitprof.analysis.summary import summarise
-from vitprof.measurements import Grade, Samples, Summary
+from vitprof.measurements import Energy, Grade, Samples, Summary
 from vitprof.protocols import protocol
 from vitprof.runner.wire import End
 
@@ -49,9 +49,39 @@ def test_the_peak_is_the_largest_of_all_sets_and_the_energy_their_median() -> No
     sets = tuple(replace(one, end=end) for one, end in zip(samples.sets, ends, strict=True))
     summary = _summary(replace(samples, sets=sets))
     assert summary.peak_device_bytes == 700
-    # The median of 0.25 and 0.75 J, of one image.
-    assert summary.energy_j_per_image == 0.5
-    assert _summary(samples).peak_device_bytes is None and _summary(samples).energy_j_per_image is None
+    # The median of 0.25 and 0.75 J, of one image; a runner of an older version says no more.
+    assert summary.energy == Energy(None, 0.5, None, None, None)
+    assert _summary(samples).peak_device_bytes is None and _summary(samples).energy is None
+
+
+def test_the_energy_above_rest_is_of_an_image_and_rest_is_the_least_that_was_seen() -> None:
+    samples = _with_blocks([[{}] * 40] * 3)
+    watched = (
+        # 8 J a call at 4 W: the call took 2 s, of which rest at 1 W has 2 J: 6 J above it.
+        {"call_energy_j": 8.0, "power_w": 4.0, "idle_power_w": 1.0},
+        # 1 s of 10 W, 1 J of rest: 9 J. The device was still warm from the set before: 3 W are no rest.
+        {"call_energy_j": 10.0, "power_w": 10.0, "idle_power_w": 3.0},
+        # Rest was not seen. 2 s of 6 W, 2 J of rest: 10 J.
+        {"call_energy_j": 12.0, "power_w": 6.0},
+    )
+    ends = [End(1, energy_source="RAPL: package-0", **one) for one in watched]  # type: ignore[arg-type]
+    sets = tuple(replace(one, end=end) for one, end in zip(samples.sets, ends, strict=True))
+    found = summarise(replace(samples, sets=sets), protocol(), batch=4, macs_per_image=1, reference_long_run_ns=None)
+    assert found is not None
+    # Medians of 8, 10, 12 J; 4, 10, 6 W; 6, 9, 10 J; of four images.
+    assert found.energy == Energy("RAPL: package-0", 2.5, 6.0, 1.0, 9 / 4)
+
+
+def test_each_kind_of_memory_has_the_largest_of_the_processes() -> None:
+    samples = _with_blocks([[{}] * 40] * 2)
+    ends = [
+        End(900, peak_rss_measuring_bytes=300, peak_device_nvml_bytes=50),
+        End(800, peak_rss_measuring_bytes=400, peak_device_bytes=20),
+    ]
+    sets = tuple(replace(one, end=end) for one, end in zip(samples.sets, ends, strict=True))
+    summary = _summary(replace(samples, sets=sets))
+    assert (summary.peak_rss_bytes, summary.peak_rss_measuring_bytes) == (900, 400)
+    assert (summary.peak_device_bytes, summary.peak_device_nvml_bytes) == (20, 50)
 
 
 def test_the_share_of_launching_is_the_median_of_the_processes_that_could_tell() -> None:

@@ -1,4 +1,4 @@
-"""Four models on an NVIDIA GPU, as a report: latency in both regions, its precisions, where the time goes.
+"""Four models on an NVIDIA GPU, as a report: latency in both regions, its precisions, throughput, where the time goes.
 
     python -m tests.benchmarks.gpu_four DEVICE > reports/gpu_DEVICE.md
 
@@ -23,6 +23,8 @@ _LATENCIES = (
     ("bf16", ("--precision", "bf16")),
     ("From host memory to host memory, fp32", ("--region", "e2e")),
 )
+# A backend at a time: every batch of every model is a process start, and for `compile` a compilation.
+_THROUGHPUTS = (("fp32", ("--effort", "quick")), ("fp16", ("--effort", "quick", "--precision", "fp16")))
 # Of those above that tell which operators take the time.
 _PROFILED = ("torch", "ort")
 
@@ -32,6 +34,10 @@ def main(device: str) -> None:
     for heading, options in _LATENCIES:
         print(f"## Latency, {heading}\n")
         _show("latency", *MODELS, "--device", device, "--backends", ",".join(_BACKENDS), *options)
+    for heading, options in _THROUGHPUTS:
+        print(f"## Throughput, {heading}\n")
+        for backend in _BACKENDS:
+            _show("throughput", *MODELS, "--device", device, "--backend", backend, *options)
     for model in MODELS:
         for backend in _PROFILED:
             print(f"## Layers of {model} on {backend}\n")

@@ -35,7 +35,15 @@ def _loaded_by(*words: str, before: str = "", heavy: tuple[str, ...] = _HEAVY) -
 
 
 @pytest.mark.parametrize(
-    "words", [("--help",), ("latency", "--help"), ("results", "--help"), ("--version",), ("devices", "list")]
+    "words",
+    [
+        ("--help",),
+        ("latency", "--help"),
+        ("results", "--help"),
+        ("report", "--help"),
+        ("--version",),
+        ("devices", "list"),
+    ],
 )
 def test_nothing_heavy_is_imported_to_answer(words: tuple[str, ...]) -> None:
     assert _loaded_by(*words, heavy=(*_HEAVY, _DATABASE)) == []

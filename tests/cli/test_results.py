@@ -80,9 +80,16 @@ def test_results_are_kept_in_the_data_folder_and_a_store_that_fails_costs_none_o
     assert json.loads(done.stdout)["results"][0]["outcome"] == "ok"
     assert done.stderr.count("file is not a database") == 1 and "--store" in done.stderr
     store.unlink()
-    assert vitprof(tmp_path, "latency", TINY, *QUICK).returncode == 0
+    # It stands beside the journal, to be brought in when there is a store again.
+    [kept] = (tmp_path / "runs").glob("*-rows.jsonl")
+    assert f"vitprof results import {kept}" in done.stderr
+    assert "1 result imported" in vitprof(tmp_path, "results", "import", str(kept)).stdout
     [row] = rows_of(tmp_path)
-    assert row["model"] == TINY and "samples_ns" not in row
+    assert row == json.loads(done.stdout)["results"][0] and "samples_ns" not in row
+    [shown] = json.loads(vitprof(tmp_path, "results", "show", "latest", "--json", "-").stdout)["rows"]
+    assert shown["origin"] == "measured" and shown["samples_ns"]["sets"][0]["calls"] >= 30
+    assert vitprof(tmp_path, "latency", TINY, *QUICK).returncode == 0
+    assert len(rows_of(tmp_path, "--all")) == 2 and len(list((tmp_path / "runs").glob("*-rows.jsonl"))) == 1
 
 
 @pytest.mark.parametrize(("store", "said"), [("", "is a folder"), ("no/x.sqlite", "does not exist")])
@@ -117,7 +124,7 @@ def test_what_is_listed_can_be_filtered_and_is_the_same_in_every_form(tmp_path: 
     vitprof(tmp_path, "results", "import", str(file))
     done = vitprof(tmp_path, "results", "list", "*former*")
     head, *lines = done.stdout.splitlines()
-    heads = "model size batch precision device backend ms ±95% grade ratio images/s GMAC outcome from measured run"
+    heads = "model size batch precision device backend ms ±95% grade ratio images/s GMAC outcome from measured id run"
     assert " ".join(head.split()) == heads
     found = {line.split()[0]: line.split() for line in lines}
     assert set(found) == {"lowformer_b1", "efficientformer_l1"}
@@ -232,7 +239,7 @@ def test_a_mistake_is_told_with_what_to_type(
 def test_a_newer_store_is_refused(tmp_path: Path) -> None:
     vitprof(tmp_path, "results", "import", str(exported(tmp_path / "a.json", samples.ok())))
     connection = sqlite3.connect(tmp_path / "results.sqlite")
-    connection.execute("UPDATE meta SET value = '2'")
+    connection.execute("UPDATE meta SET value = '99'")
     connection.commit()
     connection.close()
     done = vitprof(tmp_path, "results", "list")

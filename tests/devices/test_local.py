@@ -14,7 +14,17 @@ import pytest
 from vitprof.devices.transports import RunnerFailed
 from vitprof.devices.transports.local import LocalLink, LocalTransport, death_from_status
 from vitprof.places import Places
-from vitprof.runner.wire import Block, BlockRequest, End, EndRequest, Outputs, OutputsRequest, Plan, Ready
+from vitprof.runner.wire import (
+    OUT_OF_MEMORY,
+    Block,
+    BlockRequest,
+    End,
+    EndRequest,
+    Outputs,
+    OutputsRequest,
+    Plan,
+    Ready,
+)
 
 Start = Callable[..., LocalLink]
 _WAIT_S = 20
@@ -24,8 +34,9 @@ _WAIT_S = 20
 def start(here: Places) -> Iterator[Start]:
     links: list[LocalLink] = []
 
-    def begin(deadline_s: float = 60, **options: object) -> LocalLink:
-        plan = Plan(backend="fake", options=options, deadline_s=deadline_s)  # type: ignore[arg-type]
+    def begin(batch: int = 1, *, deadline_s: float = 60, **options: object) -> LocalLink:
+        shape = (batch, 3, 2, 2)
+        plan = Plan(backend="fake", options=options, input_shape=shape, deadline_s=deadline_s)  # type: ignore[arg-type]
         links.append(LocalTransport(here.cache_root).start(plan))
         return links[-1]
 
@@ -55,6 +66,8 @@ def test_a_runner_loads_measures_and_ends(start: Start) -> None:
     link.send(EndRequest())
     end = link.receive(_WAIT_S)
     assert isinstance(end, End) and end.peak_rss_bytes and end.peak_rss_bytes < 60_000_000
+    assert end.peak_rss_measuring_bytes and end.peak_rss_measuring_bytes <= end.peak_rss_bytes
+    assert (end.peak_device_bytes, end.call_energy_j, end.idle_power_w) == (None, None, None)
 
 
 def test_outputs_come_as_a_file_of_tensors(start: Start, tmp_path: Path) -> None:
@@ -76,7 +89,7 @@ def test_stray_prints_of_python_and_native_code_stay_off_the_wire(start: Start) 
 @pytest.mark.parametrize(
     ("fault", "error", "remedy"),
     [
-        ("crash", "SIGKILL.*memory", "smaller model"),
+        ("crash", "SIGKILL.*by whom", "smaller model"),
         ("exit", "status 3", "--debug"),
         ("raise", "RuntimeError", "--debug"),
         ("memory", "out of memory", "smaller model"),
@@ -91,6 +104,8 @@ def test_every_way_to_break_is_a_failure_with_stage_and_remedy(
         _measure_until_it_breaks(link)
     assert remedy in caught.value.failure.remedy
     assert caught.value.failure.stage == ("load" if at == "load" else "run")
+    # A kill that the kernel does not count is a kill, whatever the reason may have been.
+    assert caught.value.failure.kind == (OUT_OF_MEMORY if fault == "memory" else None)
     assert _is_gone(link.pid)
 
 
@@ -99,6 +114,27 @@ def _measure_until_it_breaks(link: LocalLink) -> None:
     for index in range(10):
         link.send(BlockRequest(index))
         link.receive(_WAIT_S)
+
+
+def test_where_no_energy_is_counted_the_process_says_why(here: Places) -> None:
+    for is_asked in (True, False):
+        link = LocalTransport(here.cache_root).start(Plan(backend="fake", with_energy=is_asked, deadline_s=60))
+        try:
+            ready = link.receive(_WAIT_S)
+        finally:
+            link.close()
+        assert isinstance(ready, Ready) and ("no_energy" in ready.environment) == is_asked
+
+
+def test_a_batch_that_the_fake_device_has_no_room_for_runs_out_of_memory(start: Start) -> None:
+    link = start(4, image_bytes=100, memory_bytes=400)
+    link.receive(_WAIT_S)
+    link.send(EndRequest())
+    end = link.receive(_WAIT_S)
+    assert isinstance(end, End) and end.peak_device_bytes == 400
+    with pytest.raises(RunnerFailed, match="5 images take 500 bytes of the fake device's 400") as caught:
+        start(5, image_bytes=100, memory_bytes=400).receive(_WAIT_S)
+    assert caught.value.failure.kind == OUT_OF_MEMORY and caught.value.failure.stage == "load"
 
 
 @pytest.mark.parametrize("at", ["load", "8"])
@@ -160,3 +196,12 @@ def test_exit_statuses_are_told_apart() -> None:
     assert "deadline" in death_from_status(76)[0]
     assert "connection" in death_from_status(75)[0]
     assert "status 9" in death_from_status(9)[0]
+
+
+def test_a_kill_is_for_memory_where_the_kernel_counted_it_and_an_abort_where_the_library_said_so() -> None:
+    assert death_from_status(-signal.SIGKILL).kind is None
+    assert death_from_status(-signal.SIGKILL, for_memory=True).kind == OUT_OF_MEMORY
+    said = "terminate called after throwing an instance of 'std::bad_alloc'"
+    assert death_from_status(-signal.SIGABRT, said).kind == OUT_OF_MEMORY
+    # The counter grew for another process meanwhile: a crash stays a crash.
+    assert death_from_status(-signal.SIGSEGV, said, for_memory=True).kind is None

@@ -8,7 +8,7 @@ import io
 
 import pytest
 
-from vitprof.measurements import Instructions
+from vitprof.measurements import Energy, Instructions
 from vitprof.records import Result
 from vitprof.report.csv_table import COLUMNS, csv_text
 
@@ -27,7 +27,15 @@ def test_every_cell_is_a_row_under_the_same_header() -> None:
 
 
 def test_every_column_is_filled_by_some_result() -> None:
-    corrected = dataclasses.replace(samples.summary(2.0, 10), drift_corrected_ns=2e6, cold_build_ns=5)
+    corrected = dataclasses.replace(
+        samples.summary(2.0, 10),
+        drift_corrected_ns=2e6,
+        cold_build_ns=5,
+        peak_rss_measuring_bytes=1,
+        peak_device_bytes=2,
+        peak_device_nvml_bytes=3,
+        energy=Energy("RAPL: package-0", 4.0, 5.0, 1.0, 3.0),
+    )
     size = dataclasses.replace(samples.ok(), summary=corrected)
     counted = dataclasses.replace(samples.ok(), summary=None, instructions=Instructions(7, 0.0, 5, "qemu"))
     found = read(size, counted, *samples.several())

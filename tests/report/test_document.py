@@ -11,7 +11,7 @@ from typing import Any
 from vitprof.measurements import Doubt, Interval, Samples, StopReason
 from vitprof.records import Device, Exported, ProgramFacts
 from vitprof.report import document
-from vitprof.runner.wire import Failure
+from vitprof.runner.wire import OUT_OF_MEMORY, Failure
 
 from . import samples
 
@@ -19,15 +19,15 @@ from . import samples
 ROW = """
     model source size batch precision device backend backend_version threads region clock outcome latency_ns relative
     drift_corrected_ns throughput_images_per_s cold_ns cost achieved_macs_per_s utilisation bound roofline_ns memory
-    energy_j_per_image launch_share instructions_per_inference parity artifact placement grade warnings protocol_hash
-    environment vitprof_version started_at
+    energy_j_per_image energy launch_share instructions_per_inference parity artifact placement grade warnings
+    protocol_hash environment vitprof_version started_at
 """.split()  # noqa: SIM905
 NESTED = {
     "latency_ns": "p50 p90 p99 mean min max ci95 samples sets rounds warmup_samples outliers stop_reason device_p50",
     "relative": "reference ratio ci95 reference_spread grade",
     "cold_ns": "load build first_call",
     "cost": "params macs weight_bytes activation_bytes activations ops kinds uncounted_ops coverage is_lower_bound",
-    "memory": "peak_rss_bytes peak_device_bytes",
+    "memory": "peak_rss_bytes peak_rss_measuring_bytes peak_device_bytes peak_device_nvml_bytes",
     "parity": "verdict where max_rel_error cosine top1_agreement reason",
     "artifact": "format sha256 bytes fixups exporter",
     "placement": "ops macs",
@@ -52,6 +52,12 @@ def test_a_failed_row_adds_the_failure_and_nothing_else() -> None:
     assert list(row["failure"]) == ["stage", "error", "remedy"]
     measurements = [name for name in ROW[12:] if name not in ("warnings", *ROW[-4:])]
     assert {row[name] is None for name in measurements} == {True}
+
+
+def test_a_failure_for_want_of_memory_says_so_to_scripts_too() -> None:
+    failure = Failure("run", "out of memory: no", "use less", kind=OUT_OF_MEMORY)
+    (row,) = rows(dataclasses.replace(samples.failed(), failure=failure))
+    assert row["failure"]["kind"] == "out of memory"
 
 
 def test_a_runner_that_died_leaves_the_latency_of_what_it_had_sent_but_no_grade() -> None:

@@ -114,6 +114,9 @@ class FakeNvml:
     def nvmlDeviceGetPowerUsage(self, handle: object) -> int:
         return 251_500
 
+    def nvmlDeviceGetMemoryInfo(self, handle: object) -> SimpleNamespace:
+        return SimpleNamespace(total=80, free=60, used=20)
+
     def nvmlDeviceGetEnforcedPowerLimit(self, handle: object) -> int:
         return 400_000
 

@@ -56,15 +56,15 @@ def test_what_a_jetson_s_driver_does_not_know_is_unknown_and_no_crash(tmp_path: 
         "from vitprof.runner import accelerator, options\n"
         "import json\n"
         "told = accelerator.nvidia(options.RunOptions('cuda'), lambda: None, lambda: 5, {})\n"
-        "print(json.dumps([told.environment(), told.sensors(), told.energy_j(), told.peak_bytes()]))"
+        "print(json.dumps([told.environment(), told.sensors(), told.driver_peak_bytes(), told.peak_bytes()]))"
     )
     environment = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-    facts, sensors, energy_j, peak_bytes = json.loads(done.stdout)
+    facts, sensors, driver_bytes, peak_bytes = json.loads(done.stdout)
     assert (facts["gpu"], facts["gpu_compute_capability"], facts["gpu_total_bytes"]) == ("Orin", "8.7", 64)
     assert facts["cuda_driver_version"] == "12.6" and facts["nvml"]
-    # NVML knows nothing of it: nothing is made up, and the runtime's own count of memory stands.
-    assert (sensors, energy_j, peak_bytes) == ({}, None, 5)
+    # NVML knows nothing of it: nothing is made up, and the runtime's own count of memory is its own.
+    assert (sensors, driver_bytes, peak_bytes) == ({}, None, 5)
 
 
 def test_cuda_s_version_is_read_as_people_write_it() -> None:
@@ -143,11 +143,41 @@ def test_every_error_code_becomes_words_and_a_remedy(function: str, error: CudaE
         "CUDA out of memory. Tried to allocate 20.00 GiB.",
         "[defaultAllocator.cpp::allocate::31] Error Code 1: Cuda Runtime (out of memory)",
         "Requested amount of GPU memory could not be allocated. (cudaErrorMemoryAllocation)",
+        "Requested amount of GPU memory (8589934592 bytes) could not be allocated. There may not be enough free memory",
+        "CUDNN_STATUS_ALLOC_FAILED",
+        "CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED ; GPU=0",
+        # ONNX Runtime's arena and its limit.
+        "bfc_arena.cc:376 Failed to allocate memory for requested buffer of size 1073741824",
+        # OpenVINO 2026, recorded.
+        "Check 'ptr' failed at src/plugins/intel_cpu/src/cpu_memory.cpp:257:\nFailed to allocate 8 bytes of memory",
+        "Available memory of 5 is smaller than requested bytes of 9",
+        # torch on the processor, of two systems; the system itself.
+        "[enforce fail at alloc_cpu.cpp:115] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 B",
+        "DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes.",
+        OSError(12, "Cannot allocate memory"),
+        # OpenCL and Vulkan beneath LiteRT.
+        "Failed to allocate device memory (clCreateBuffer): Memory object allocation failure",
+        "VK_ERROR_OUT_OF_DEVICE_MEMORY",
     ],
 )
 def test_every_runtime_s_way_to_say_that_memory_ran_out_is_known(said: str | Exception) -> None:
     assert is_out_of_memory(said)
-    assert not is_out_of_memory("Unsupported operator Foo")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Unsupported operator Foo",
+        # The linker's table is full, not the memory; an operator of LiteRT refuses its shapes.
+        ImportError("libgomp.so.1: cannot allocate memory in static TLS block"),
+        "Failed to allocate tensors!",
+        # LiteRT says no more where memory is short, and the same where something else is wrong (recorded).
+        "failed to create XNNPACK runtimeNode number 649 (TfLiteXNNPackDelegate) failed to prepare.",
+        "CUDA error: an illegal memory access was encountered",
+    ],
+)
+def test_what_only_sounds_like_it_is_not_want_of_memory(said: str | Exception) -> None:
+    assert not is_out_of_memory(said)
 
 
 def test_the_fake_has_no_name_that_cuda_python_lacks() -> None:

@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vitprof.devices.transports.fake import VirtualClock
 from vitprof.runner import loop
 from vitprof.runner.backends import BackendError
-from vitprof.runner.engine import EngineSession, first_error, logger_of
-from vitprof.runner.serve import call_energy_j
-from vitprof.runner.wire import Plan
+from vitprof.runner.engine import EngineSession, logger_of, refusal
+from vitprof.runner.wire import OUT_OF_MEMORY, Plan
 
 SHAPE = (1, 2, 2, 1)
 
@@ -205,7 +203,18 @@ def test_the_logger_keeps_errors_only() -> None:
     logger = logger_of(library)
     for severity, text in (("INFO", "building"), ("ERROR", "  first\nmore"), ("INTERNAL_ERROR", "last\nmore")):
         logger.log(SimpleNamespace(name=severity), text)
-    assert first_error(logger) == "first" and len(logger.errors) == 2
+    assert len(logger.errors) == 2
+    refused = refusal("load", "TensorRT cannot", logger, "try another")
+    assert (str(refused), refused.remedy, refused.kind) == ("TensorRT cannot: first", "try another", None)
+
+
+def test_an_engine_that_memory_was_too_short_for_says_so_whatever_else_was_said() -> None:
+    said = [
+        "Could not find any implementation for node",
+        "[virtualMemoryBuffer.cpp] Error Code 2: OutOfMemory (no more)",
+    ]
+    refused = refusal("build", "TensorRT cannot build", SimpleNamespace(errors=said), "try another")
+    assert refused.kind == OUT_OF_MEMORY and "OutOfMemory" in str(refused) and "--batch" in refused.remedy
 
 
 class _Timed:
@@ -213,7 +222,6 @@ class _Timed:
 
     def __init__(self, has_clock: bool) -> None:
         self.calls = 0
-        self.used_j = 100.0
         self._has_clock = has_clock
 
     def environment(self) -> dict[str, Any]:
@@ -229,9 +237,8 @@ class _Timed:
         self.calls += 1
         return self.calls if self._has_clock else None
 
-    def energy_j(self) -> float | None:
-        self.used_j += 3.0
-        return self.used_j if self._has_clock else None
+    def driver_peak_bytes(self) -> int:
+        return 12
 
 
 @pytest.mark.parametrize(("has_clock", "device_ns"), [(True, (1, 2, 3)), (False, None)])
@@ -245,10 +252,3 @@ def test_the_device_s_times_are_of_further_calls_after_the_counted_ones(
     assert block.device_ns == device_ns
     assert block.samples_ns == (10_000_000,) * len(block.samples_ns)
     assert block.sensors["gpu_clock_hz"] == 1
-
-
-def test_the_energy_of_a_call_is_what_the_counter_grew_by_over_two_seconds_of_calls() -> None:
-    clock = VirtualClock()
-    # 2 s hold eight calls of 250 ms; the counter grows by 3 J between two readings.
-    assert call_energy_j(lambda: clock.wait(250_000_000), _Timed(True), clock) == 3.0 / 8
-    assert call_energy_j(lambda: clock.wait(250_000_000), _Timed(False), clock) is None

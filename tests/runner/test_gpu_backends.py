@@ -135,10 +135,14 @@ def test_an_accelerator_tells_what_it_was_told_and_what_nvml_says() -> None:
     told = NvidiaAccelerator({"gpu_clocks": "unlocked", "tf32": False}, meter, lambda: 5, lambda: 70)
     assert told.environment()["gpu_clocks"] == "unlocked" and told.environment()["gpu_power_limit_w"] == 400.0
     assert told.sensors()["gpu_clock_hz"] == 1_410_000_000
-    # NVML knows nothing of this process: then the runtime's own count stands.
-    assert told.peak_bytes() == 70
+    # NVML knows nothing of this process, and the runtime's allocator is asked for itself.
+    assert (told.peak_bytes(), told.driver_peak_bytes()) == (70, None)
     blind = NvidiaAccelerator({}, None, lambda: None, lambda: None)
-    assert blind.sensors() == {} and blind.peak_bytes() is None and blind.environment()["nvml"]
+    assert (
+        blind.sensors() == {}
+        and blind.peak_bytes() is blind.driver_peak_bytes() is None
+        and blind.environment()["nvml"]
+    )
 
 
 def test_networks_are_strongly_typed_where_that_must_be_asked_for() -> None:

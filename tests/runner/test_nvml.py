@@ -22,12 +22,14 @@ def test_figures_come_in_the_units_of_their_names() -> None:
         "gpu_throttle_count": 0,
     }
     # 7,000 millijoules.
-    assert meter.energy_j() == 7.0
+    assert (meter.energy_j(), meter.power_w()) == (7.0, 251.5)
     assert meter.facts() == {
         "gpu_driver": "580.95",
         "gpu_max_clock_hz": 1_980_000_000,
         "gpu_power_limit_w": 400.0,
         "gpu_other_processes": 1,
+        "gpu_memory_total_bytes": 80,
+        "gpu_memory_free_bytes": 60,
     }
 
 

@@ -77,8 +77,15 @@ _messages = st.one_of(
         path=st.text(),
         tensors=st.lists(st.builds(Tensor, st.text(), st.text(), st.lists(_whole).map(tuple), _whole)).map(tuple),
     ),
-    st.builds(End, peak_rss_bytes=st.none() | _whole, peak_device_bytes=st.none() | _whole),
-    st.builds(Failure, stage=st.text(), error=st.text(), remedy=st.text(), detail=st.text()),
+    st.builds(
+        End,
+        peak_rss_bytes=st.none() | _whole,
+        peak_device_bytes=st.none() | _whole,
+        energy_source=st.none() | st.text(),
+    ),
+    st.builds(
+        Failure, stage=st.text(), error=st.text(), remedy=st.text(), detail=st.text(), kind=st.none() | st.text()
+    ),
 )
 
 
@@ -100,6 +107,14 @@ def test_ready_survives_the_wire() -> None:
 def test_text_that_is_no_message_is_refused(line: bytes) -> None:
     with pytest.raises(WireError, match="not a message"):
         message_from_line(line)
+
+
+def test_the_failure_and_the_end_of_an_older_runner_are_read() -> None:
+    line = b'{"type": "failure", "stage": "run", "error": "out of memory", "remedy": "less", "detail": ""}\n'
+    # What it does not say is not guessed from its words.
+    assert message_from_line(line) == Failure("run", "out of memory", "less")
+    ended = message_from_line(b'{"type": "ended", "peak_rss_bytes": 7, "environment": {}, "call_energy_j": 0.5}\n')
+    assert ended == End(7, call_energy_j=0.5)
 
 
 def test_a_field_of_a_newer_version_is_ignored() -> None:

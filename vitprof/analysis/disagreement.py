@@ -55,9 +55,12 @@ def table_groups(points: Iterable[Point]) -> tuple[Group, ...]:
     )
 
 
-def disagreement(group: Group, limits: Limits = _LIMITS, all_pairs: bool = False) -> Disagreement:
+def disagreement(
+    group: Group, limits: Limits = _LIMITS, all_pairs: bool = False, most: int | None = None
+) -> Disagreement:
     """What the points of `group` say; of each pair of families only the worst inversion unless `all_pairs`.
 
+    `most`: no more rows of inversions than that, since reasons are sought for each. They are counted all the same.
     A count is correlated over the models for which it is known; inversions are sought among those with known MACs.
     """
     times = np.array(comparable_times(group.points))
@@ -76,7 +79,7 @@ def disagreement(group: Group, limits: Limits = _LIMITS, all_pairs: bool = False
         log_macs_r2=log_r2(*by_count["macs"]),
         inversions_total=inversions.slower.size,
         pairs=len(points) * (len(points) - 1) // 2,
-        inversions=inversions.rows(all_pairs),
+        inversions=inversions.rows(all_pairs, most),
         best_count=_best_count(group.points, times),
     )
 
@@ -126,14 +129,14 @@ class _Inversions:
         slower, faster = np.nonzero(has_fewer_macs & takes_longer)
         return np.stack([slower + start, faster])
 
-    def rows(self, all_pairs: bool) -> tuple[Inversion, ...]:
-        """The worst first; of each pair of families one, unless `all_pairs`."""
+    def rows(self, all_pairs: bool, most: int | None = None) -> tuple[Inversion, ...]:
+        """The worst first, at most so many; of each pair of families one, unless `all_pairs`."""
         macs_ratio = self.macs[self.slower] / self.macs[self.faster]
         time_ratio = self.times[self.slower] / self.times[self.faster]
         order = np.argsort(-time_ratio / macs_ratio, kind="stable")
         if not all_pairs:
             order = order[self._first_of_families(order)]
-        return tuple(self._row(int(at), float(macs_ratio[at]), float(time_ratio[at])) for at in order)
+        return tuple(self._row(int(at), float(macs_ratio[at]), float(time_ratio[at])) for at in order[:most])
 
     def _first_of_families(self, order: Indices) -> Indices:
         names, codes = np.unique([family_of(point.model) for point in self.points] or [""], return_inverse=True)

@@ -73,19 +73,38 @@ def t_95(degrees_of_freedom: int) -> float:
     return z + first + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees_of_freedom**2)
 
 
+def between(effects: Array, variances: Array) -> float:
+    """τ²: by how much `effects` vary beyond what their own `variances` explain (DerSimonian and Laird), at least 0."""
+    fixed = 1 / variances
+    q = _heterogeneity(effects, variances)
+    return max(0.0, (q - effects.size + 1) / float(fixed.sum() - (fixed**2).sum() / fixed.sum()))
+
+
+def between_sets(sets: Sequence[Array]) -> float | None:
+    """τ of the medians of `sets` (one array of rounds a set), a standard deviation; None for fewer than two sets."""
+    filled = [values for values in sets if values.size]
+    if len(filled) < 2:
+        return None
+    medians = np.array([np.median(values) for values in filled])
+    return math.sqrt(between(medians, _variances_of_medians(filled)))
+
+
 def _random_effects(medians: Array, variances: Array) -> tuple[float, float]:
     """(weighted mean, half of its interval)."""
     degrees = medians.size - 1
-    fixed = 1 / variances
-    q = float((fixed * (medians - np.average(medians, weights=fixed)) ** 2).sum())
-    between = max(0.0, (q - degrees) / float(fixed.sum() - (fixed**2).sum() / fixed.sum()))
-    weights = 1 / (variances + between)
+    weights = 1 / (variances + between(medians, variances))
     centre = float(np.average(medians, weights=weights))
     half = _NORMAL_95 / math.sqrt(weights.sum())
-    if q / degrees >= _HETEROGENEOUS:
+    if _heterogeneity(medians, variances) / degrees >= _HETEROGENEOUS:
         scatter = float((weights * (medians - centre) ** 2).sum()) / degrees
         half = max(half, t_95(degrees) * math.sqrt(scatter / weights.sum()))
     return centre, half
+
+
+def _heterogeneity(effects: Array, variances: Array) -> float:
+    """Cochran's Q."""
+    fixed = 1 / variances
+    return float((fixed * (effects - np.average(effects, weights=fixed)) ** 2).sum())
 
 
 def _variances_of_medians(sets: Sequence[Array]) -> Array:

@@ -15,6 +15,8 @@ from vitprof.analysis.intervals import Array
 from vitprof.comparisons import FrontPoint
 from vitprof.measurements import Interval
 
+Indices = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -35,7 +37,9 @@ def front(candidates: Sequence[Candidate], *, is_cost_to_gain: bool = False) -> 
     accuracy = np.array([one.accuracy for one in candidates])
     # Columns: value, least and most; a cost to gain is one to pay with the sign turned.
     costs = np.array([_to_pay(one.cost, is_cost_to_gain) for one in candidates]).reshape(-1, 3)
-    return tuple(_placed(index, candidates, accuracy, costs) for index in range(len(candidates)))
+    # Places in the order of who beats first: the cheapest, of equals the most accurate.
+    places = np.argsort(np.lexsort((-accuracy, costs[:, 0])))
+    return tuple(_placed(index, candidates, accuracy, costs, places) for index in range(len(candidates)))
 
 
 def _to_pay(cost: Interval, is_gain: bool) -> tuple[float, float, float]:
@@ -43,7 +47,7 @@ def _to_pay(cost: Interval, is_gain: bool) -> tuple[float, float, float]:
     return (-cost.value, -high, -low) if is_gain else (cost.value, low, high)
 
 
-def _placed(index: int, candidates: Sequence[Candidate], accuracy: Array, costs: Array) -> FrontPoint:
+def _placed(index: int, candidates: Sequence[Candidate], accuracy: Array, costs: Array, places: Indices) -> FrontPoint:
     is_no_worse = (accuracy >= accuracy[index]) & (costs[:, 0] <= costs[index, 0])
     dominates = is_no_worse & ((accuracy > accuracy[index]) | (costs[:, 0] < costs[index, 0]))
     surely = dominates & (costs[:, 2] <= costs[index, 1])
@@ -56,7 +60,5 @@ def _placed(index: int, candidates: Sequence[Candidate], accuracy: Array, costs:
         one.cost,
         is_on_front=not dominates.any(),
         is_indistinguishable=bool(dominates.any() and not surely.any()),
-        dominated_by=candidates[min(beaten_by, key=lambda at: (costs[at, 0], -accuracy[at]))].model
-        if beaten_by.size
-        else None,
+        dominated_by=candidates[beaten_by[np.argmin(places[beaten_by])]].model if beaten_by.size else None,
     )

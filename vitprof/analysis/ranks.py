@@ -16,6 +16,7 @@ z, holds it in 79 to 97 %: it takes the two lists to be jointly normal.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -28,8 +29,9 @@ LEAST_MODELS = 5
 LEAST_MODELS_FOR_INTERVAL = 8
 # 25 resamples lie beyond each border.
 _RESAMPLES = 1_000
-# Numbers of one intermediate array: 8 MB in float64, whatever the number of models.
-_CELLS_AT_ONCE = 1_000_000
+# Numbers of one intermediate array: 0.8 MB in float64, whatever the number of models. Of ten times as many, which fit
+# no processor's own cache, 1,250 models take 2.5 times as long.
+_CELLS_AT_ONCE = 100_000
 _NORMAL_95 = 1.960
 # What rounding leaves of an exact 1.
 _ROUNDING = 1e-12
@@ -136,7 +138,13 @@ def _concordance(x: Codes, y: Codes) -> Array:
     """For each pair of numbers, with how many of the others it is concordant less with how many discordant."""
     at_once = max(1, _CELLS_AT_ONCE // x.size)
     parts = [slice(start, start + at_once) for start in range(0, x.size, at_once)]
-    sums = [(np.sign(x[part, None] - x) * np.sign(y[part, None] - y)).sum(axis=1) for part in parts]
+    # Differences of places fit where the places do; 16 bits take a tenth of the time of 64.
+    small: Any = np.int16 if x.size < 2**15 else np.int32
+    of_x, of_y = x.astype(small), y.astype(small)
+    sums = [
+        (np.sign(of_x[part, None] - of_x) * np.sign(of_y[part, None] - of_y)).sum(axis=1, dtype=np.int64)
+        for part in parts
+    ]
     return np.asarray(np.concatenate(sums), dtype=float)
 
 

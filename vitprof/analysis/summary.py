@@ -5,14 +5,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from vitprof.analysis.grading import Evidence, absolute_grade, relative_grade, warnings_from
 from vitprof.analysis.intervals import Array, exponential, median_over_sets
 from vitprof.analysis.steadiness import call_ns, log_ratio, spread, trend, two_speeds
-from vitprof.measurements import Interval, Latency, Protocol, Relative, Round, Samples, SetSamples, Summary
+from vitprof.measurements import Energy, Interval, Latency, Protocol, Relative, Round, Samples, SetSamples, Summary
+from vitprof.runner.wire import End
 
 # 1: first release.
 VERSION = 1
@@ -62,18 +63,16 @@ def summarise(
         cold_first_call_ns=sets[0].ready.first_call_ns,
         throughput_images_per_s=batch / p50_s,
         achieved_macs_per_s=macs_per_image * batch / p50_s if macs_per_image is not None else None,
-        peak_rss_bytes=max(
-            (one.end.peak_rss_bytes for one in sets if one.end and one.end.peak_rss_bytes), default=None
-        ),
+        peak_rss_bytes=_largest(sets, lambda end: end.peak_rss_bytes),
         grade=absolute_grade(evidence, latency.p50_ns, protocol),
         warnings=warnings_from(evidence, protocol),
-        peak_device_bytes=max(
-            (one.end.peak_device_bytes for one in sets if one.end and one.end.peak_device_bytes), default=None
-        ),
+        peak_device_bytes=_largest(sets, lambda end: end.peak_device_bytes),
+        peak_device_nvml_bytes=_largest(sets, lambda end: end.peak_device_nvml_bytes),
         device_p50_ns=_device_p50_ns(sets),
-        energy_j_per_image=_energy_j_per_image(sets, batch),
+        energy=_energy(sets, batch),
         build_spread=_build_spread(sets),
         launch_share=_launch_share(sets),
+        peak_rss_measuring_bytes=_largest(sets, lambda end: end.peak_rss_measuring_bytes),
     )
 
 
@@ -101,13 +100,44 @@ def _build_spread(sets: Sequence[SetSamples]) -> float | None:
 
 
 def _launch_share(sets: Sequence[SetSamples]) -> float | None:
-    shares = [one.end.launch_share for one in sets if one.end and one.end.launch_share is not None]
-    return float(np.median(shares)) if shares else None
+    return _median([one.end for one in sets if one.end], lambda end: end.launch_share)
 
 
-def _energy_j_per_image(sets: Sequence[SetSamples], batch: int) -> float | None:
-    calls = [one.end.call_energy_j for one in sets if one.end and one.end.call_energy_j is not None]
-    return float(np.median(calls)) / batch if calls else None
+def _largest(sets: Sequence[SetSamples], of: Callable[[End], int | None]) -> int | None:
+    """Each process has memory of its own: the most that one of them held."""
+    return max((value for one in sets if one.end and (value := of(one.end))), default=None)
+
+
+def _energy(sets: Sequence[SetSamples], batch: int) -> Energy | None:
+    """Medians over the processes that could tell; rest is the least that one of them saw.
+
+    Those of later sets begin when the device is still warm and fast from the set before: that is above rest.
+    """
+    ends = [one.end for one in sets if one.end and one.end.call_energy_j is not None]
+    call_j = _median(ends, lambda end: end.call_energy_j)
+    if call_j is None:
+        return None
+    idle_w = min((end.idle_power_w for end in ends if end.idle_power_w is not None), default=None)
+    above_j = _median(ends, lambda end: _call_j_above(end, idle_w))
+    return Energy(
+        source=ends[0].energy_source,
+        j_per_image=call_j / batch,
+        power_w=_median(ends, lambda end: end.power_w),
+        idle_power_w=idle_w,
+        j_above_idle_per_image=None if above_j is None else above_j / batch,
+    )
+
+
+def _call_j_above(end: End, idle_w: float | None) -> float | None:
+    if end.call_energy_j is None or idle_w is None or not end.power_w:
+        return None
+    call_s = end.call_energy_j / end.power_w
+    return end.call_energy_j - idle_w * call_s
+
+
+def _median(ends: Sequence[End], of: Callable[[End], float | None]) -> float | None:
+    known = [value for end in ends if (value := of(end)) is not None]
+    return float(np.median(known)) if known else None
 
 
 def _ratio(sets: Sequence[SetSamples]) -> Interval | None:

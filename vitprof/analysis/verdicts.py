@@ -24,9 +24,14 @@ from vitprof.units import NOT_KNOWN
 
 _LEVEL = 0.05
 # Facts of the machine that stay while it measures. Clocks, heat and load are in the grades.
-_LASTING_FACTS = ("machine", "system", "kernel", "python", "cpu", "cores", "governor", "turbo_off", "power")
+LASTING_FACTS = (
+    *("machine", "system", "kernel", "python", "cpu", "board", "cores", "pinned_cores"),
+    *("governor", "turbo_off", "power"),
+    *("gpu", "gpu_driver", "cuda_driver_version", "gpu_clocks", "gpu_power_limit_w"),
+    *("android", "build", "phone", "user_agent", "platform"),
+)
 # Of these, the ones that say that it is another machine.
-_IDENTITY = ("machine", "cpu", "cores")
+IDENTITY = ("machine", "cpu", "cores", "gpu", "phone")
 _Key = tuple[str, tuple[int, int] | None, int]
 
 
@@ -99,17 +104,18 @@ def _latest(points: Iterable[Point]) -> dict[_Key, dict[str, Point]]:
 def _ratio(pair: _Pair) -> Interval:
     mine, other = pair.baseline, pair.candidate
     if mine.ratio and other.ratio and mine.reference == other.reference and _is_same_machine(pair):
-        return _quotient(other.ratio, mine.ratio)
+        return quotient(other.ratio, mine.ratio)
     if mine.latency_ns and other.latency_ns:
-        return _quotient(other.latency_ns, mine.latency_ns)
+        return quotient(other.latency_ns, mine.latency_ns)
     return Interval(other.image_ns / mine.image_ns, None, None)
 
 
 def _is_same_machine(pair: _Pair) -> bool:
-    return pair.baseline.device == pair.candidate.device and not _differing(pair, _IDENTITY)
+    return pair.baseline.device == pair.candidate.device and not _differing(pair, IDENTITY)
 
 
-def _quotient(above: Interval, below: Interval) -> Interval:
+def quotient(above: Interval, below: Interval) -> Interval:
+    """`above` ÷ `below`, both positive and taken apart from each other, with its interval."""
     value = math.log(above.value / below.value)
     # An interval that reaches zero says nothing on the log scale.
     if not (above.low and above.high and below.low and below.high) or min(above.low, below.low) <= 0:
@@ -159,7 +165,7 @@ def _confounders(pair: _Pair) -> tuple[str, ...]:
         if mine.backend == other.backend
         else None,
         # Another device is another machine in every one of these.
-        *([] if is_other_device else _differing(pair, _LASTING_FACTS)),
+        *([] if is_other_device else _differing(pair, LASTING_FACTS)),
         *(
             f"grade C of the {side}"
             for side, point in (("baseline", mine), ("candidate", other))
@@ -177,6 +183,8 @@ def _protocol(pair: _Pair) -> str | None:
 
 def _differing(pair: _Pair, facts: Iterable[str]) -> list[str]:
     mine, other = pair.baseline.environment, pair.candidate.environment
+    if mine == other:
+        return []
     found = (_differs(name, mine.get(name), other.get(name)) for name in facts)
     return [text for text in found if text]
 

@@ -19,13 +19,18 @@ from vitprof.cli import (
     devices,
     doctor,
     export,
+    gate,
+    history,
     latency,
     layers,
     models,
     options,
     pareto,
+    report,
     results,
     setup,
+    sweep,
+    throughput,
 )
 from vitprof.errors import ExitCode, VitprofError
 
@@ -39,15 +44,20 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(latency.latency)
+app.command()(throughput.throughput)
 app.command()(count.count)
 app.command()(compare.compare)
 app.command()(layers.layers)
 app.command()(pareto.pareto)
+app.command()(sweep.sweep)
 app.command()(export.export)
 app.command()(models.models)
 app.add_typer(devices.app, name="devices")
 app.add_typer(cache.app, name="cache")
 app.add_typer(results.app, name="results")
+app.command()(report.report)
+app.command()(gate.gate)
+app.command()(history.history)
 app.command()(setup.setup)
 app.command()(doctor.doctor)
 

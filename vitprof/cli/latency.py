@@ -14,8 +14,6 @@ from vitprof.measurements import Region
 from vitprof.protocols import Effort
 from vitprof.records import Metric, Precision, Result
 
-_LEAST_TIMEOUT_S = 0.1
-
 
 def latency(
     models: options.Models,
@@ -30,55 +28,38 @@ def latency(
         Metric, typer.Option("--metric", help="Time, or executed instructions (on an emulated device).")
     ] = Metric.LATENCY,
     threads: options.Threads = None,
-    effort: Annotated[
-        Effort, typer.Option("--effort", help="How many processes, how narrow an interval.")
-    ] = Effort.STANDARD,
-    measure: Annotated[
-        str | None,
-        typer.Option("--measure", help="Measure each for this long (3s) or this often (200x).", show_default=False),
-    ] = None,
-    precision_goal: Annotated[
-        str | None,
-        typer.Option(
-            "--precision-goal", help="Stop at this half-width of the ratio's interval (1%).", show_default=False
-        ),
-    ] = None,
-    lock_clocks: Annotated[
-        int | None,
-        typer.Option(
-            "--lock-clocks", help="Hold an NVIDIA GPU's clock at so many MHz meanwhile (root).", show_default=False
-        ),
-    ] = None,
-    timeout: Annotated[str, typer.Option("--timeout", help="Longest wait for one answer of a runner.")] = "300s",
+    effort: options.EffortOption = Effort.STANDARD,
+    measure: options.Measure = None,
+    precision_goal: options.PrecisionGoal = None,
+    lock_clocks: options.LockClocks = None,
+    timeout: options.Timeout = "300s",
     seed: options.Seed = 0,
     pretrained: options.Pretrained = False,
     no_reparam: options.NoReparam = False,
     exporter: options.ExporterOption = None,
     trust: options.Trust = False,
     store: options.Store = None,
-    samples: Annotated[bool, typer.Option("--samples", help="Put the raw samples into the JSON.")] = False,
+    samples: options.Samples = False,
     json: options.JsonFile = None,
-    csv: Annotated[Path | None, typer.Option("--csv", help="Write a CSV table to FILE.", show_default=False)] = None,
-    md: Annotated[Path | None, typer.Option("--md", help="Write a markdown table to FILE.", show_default=False)] = None,
+    csv: options.CsvFile = None,
+    md: options.MarkdownFile = None,
 ) -> int:
     """Measure latency: interval, percentiles, ratio to a reference, MACs, achieved MAC/s, grades.
 
     Results go to standard output, progress and errors to standard error.
     """
     from vitprof import pipeline, protocols
-    from vitprof.errors import UsageError, worst
+    from vitprof.errors import worst
     from vitprof.group import Timeouts
     from vitprof.instructions import count_instructions
     from vitprof.places import places
     from vitprof.report.progress import progress_for
-    from vitprof.units import amount_from_text, duration_s_from_text, share_from_text
+    from vitprof.units import amount_from_text, share_from_text
 
     options.check_writable(json, csv, md)
     options.check_at_least("--threads", threads, 1)
     options.check_at_least("--lock-clocks", lock_clocks, 1)
-    timeout_s = duration_s_from_text(timeout)
-    if timeout_s < _LEAST_TIMEOUT_S:
-        raise UsageError(f"--timeout {timeout} is below {_LEAST_TIMEOUT_S} s", remedy="allow at least a second")
+    timeout_s = options.timeout_s_from_text(timeout)
     request = pipeline.Request(
         models=tuple(models),
         protocol=protocols.protocol(

@@ -11,8 +11,9 @@ import typer
 
 from vitprof.errors import UsageError, VitprofError
 from vitprof.measurements import Region
+from vitprof.protocols import Effort
 from vitprof.records import Exporter, ModelSpec, Precision, Source
-from vitprof.units import size_from_text
+from vitprof.units import duration_s_from_text, size_from_text
 
 Models = Annotated[
     list[str],
@@ -47,6 +48,23 @@ ExporterOption = Annotated[
 Threads = Annotated[
     int | None, typer.Option("--threads", help="Of one session; default: the device's.", show_default=False)
 ]
+EffortOption = Annotated[Effort, typer.Option("--effort", help="How many processes, how narrow an interval.")]
+Measure = Annotated[
+    str | None,
+    typer.Option("--measure", help="Measure each for this long (3s) or this often (200x).", show_default=False),
+]
+PrecisionGoal = Annotated[
+    str | None,
+    typer.Option("--precision-goal", help="Stop at this half-width of the ratio's interval (1%).", show_default=False),
+]
+LockClocks = Annotated[
+    int | None,
+    typer.Option(
+        "--lock-clocks", help="Hold an NVIDIA GPU's clock at so many MHz meanwhile (root).", show_default=False
+    ),
+]
+Samples = Annotated[bool, typer.Option("--samples", help="Put the raw samples into the JSON.")]
+Timeout = Annotated[str, typer.Option("--timeout", help="Longest wait for one answer of a runner.")]
 Trust = Annotated[
     bool, typer.Option("--trust", help="Read a file that can run its maker's code: a pickle, a program of any kind.")
 ]
@@ -60,7 +78,9 @@ NoReparam = Annotated[
 Store = Annotated[
     str | None,
     typer.Option(
-        "--store", help="The results store, a file; default: results.sqlite in the data folder.", show_default=False
+        "--store",
+        help="The results store: a file or postgresql://…; default: results.sqlite in the data folder.",
+        show_default=False,
     ),
 ]
 ColumnMap = Annotated[
@@ -81,8 +101,11 @@ ImageInput = Annotated[
 JsonFile = Annotated[
     Path | None, typer.Option("--json", help="Write JSON to FILE; - for standard output.", show_default=False)
 ]
+CsvFile = Annotated[Path | None, typer.Option("--csv", help="Write a CSV table to FILE.", show_default=False)]
+MarkdownFile = Annotated[Path | None, typer.Option("--md", help="Write a markdown table to FILE.", show_default=False)]
 
 
+_LEAST_TIMEOUT_S = 0.1
 # As NVIDIA writes them: 8.6, 12.0.
 _COMPUTE_CAPABILITY = re.compile(r"\d{1,2}\.\d")
 
@@ -122,6 +145,14 @@ def check_at_least(option: str, value: int | None, least: int) -> None:
         raise UsageError(f"{option} {value} is below {least}", remedy=f"give {option} {least} or more")
 
 
+def timeout_s_from_text(text: str) -> float:
+    """Seconds from what `--timeout` was given; `UsageError` for one that no runner could meet."""
+    timeout_s = duration_s_from_text(text)
+    if timeout_s < _LEAST_TIMEOUT_S:
+        raise UsageError(f"--timeout {text} is below {_LEAST_TIMEOUT_S} s", remedy="allow at least a second")
+    return timeout_s
+
+
 def check_positive(option: str, value: float) -> None:
     """`UsageError` for a ratio that cannot be meant."""
     if not 0 < value < float("inf"):
@@ -147,6 +178,8 @@ def compute_capabilities_from_list(text: str | None) -> tuple[str, ...]:
 
 def check_writable(*files: Path | None) -> None:
     """`UsageError` for an output file that cannot be written: better now than after a minute of measuring."""
+    if sum(str(file) == "-" for file in files) > 1:
+        raise UsageError("standard output takes one of the outputs", remedy="give - once, and files for the others")
     for file in files:
         if file is None or str(file) == "-":
             continue

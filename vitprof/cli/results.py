@@ -2,53 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from vitprof.cli import options
+from vitprof.cli import options, result_files
+from vitprof.cli.stores import OnlyBackends, OnlyDevices, OnlyRun, Pattern, opened_store, wanted_from_options
 from vitprof.errors import UsageError, VitprofError
 
 if TYPE_CHECKING:
     from vitprof.places import Places
     from vitprof.report.schema import ResultDocument
     from vitprof.report.stored import Listed
+    from vitprof.store.results import Incoming
+    from vitprof.store.wanted import Wanted
 
 # Of the rows of a table that say too little, so many are told each; the rest are counted.
 _SHOWN_UNUSABLE = 10
 
-app = typer.Typer(help="List and import results.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="List, compare, move and remove stored results.", no_args_is_help=True, rich_markup_mode=None)
+app.command("export")(result_files.export_results)
+app.command("prune")(result_files.prune_results)
 
 
 @app.command("list")
 def list_results(
-    pattern: Annotated[str, typer.Argument(metavar="[GLOB]", help="Models such as 'lowformer*'.")] = "*",
-    backend: Annotated[
-        str | None, typer.Option("--backend", "--backends", help="Only these, comma-separated.", show_default=False)
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option("--device", "--devices", help="Only these, comma-separated.", show_default=False)
-    ] = None,
-    run: Annotated[str | None, typer.Option("--run", help="Only the rows of this run.", show_default=False)] = None,
+    pattern: Pattern = "*",
+    backend: OnlyBackends = None,
+    device: OnlyDevices = None,
+    run: OnlyRun = None,
     is_all: Annotated[bool, typer.Option("--all", help="Earlier rows of a cell too.")] = False,
+    limit: Annotated[int | None, typer.Option("--limit", help="At most so many.", show_default=False)] = None,
     store: options.Store = None,
     json: options.JsonFile = None,
-    csv: Annotated[Path | None, typer.Option("--csv", help="Write a CSV table to FILE.", show_default=False)] = None,
+    csv: options.CsvFile = None,
 ) -> None:
     """List the results in the store, newest first; of one cell the latest."""
+    import gc
+
     from vitprof.places import places
 
+    # Much is loaded and little thrown away: looking for that would take a tenth of the time.
+    gc.disable()
     options.check_writable(json, csv)
-    listed = _listed(
-        places(store),
-        pattern,
-        backends=options.names_from_list(backend),
-        devices=options.names_from_list(device),
-        run=run,
-        is_all=is_all,
-    )
+    options.check_at_least("--limit", limit, 1)
+    wanted = wanted_from_options(pattern, backend, device, run)
+    listed = _listed(places(store), dataclasses.replace(wanted, is_all=is_all, limit=limit))
     if json or csv:
         from vitprof.report.schema import ResultDocument
 
@@ -60,6 +62,57 @@ def list_results(
     from vitprof.report.terminal import show_stored
 
     show_stored(listed, Console())
+
+
+@app.command("show")
+def show_result(
+    name: Annotated[
+        str,
+        typer.Argument(metavar="ID|RUN", help="A row's number, a run's id or its beginning, or 'latest'."),
+    ],
+    store: options.Store = None,
+    json: options.JsonFile = None,
+) -> None:
+    """Show everything that the store has of a row, or of all rows of a run."""
+    from vitprof.places import places
+    from vitprof.stored import shown
+
+    options.check_writable(json)
+    with opened_store(places(store)) as opened:
+        document = shown(opened, name)
+    if json:
+        from vitprof.report.document import json_text
+
+        options.write_text(json, json_text(document))
+    if str(json) != "-":
+        from vitprof.report.shown import text_from_shown
+
+        typer.echo(text_from_shown(document), nl=False)
+
+
+@app.command("diff")
+def diff_results(
+    before: Annotated[str, typer.Argument(metavar="BEFORE", help="A run or a row, as for show.", show_default=False)],
+    now: Annotated[str, typer.Argument(metavar="NOW", help="What is compared with it.", show_default=False)],
+    store: options.Store = None,
+    json: options.JsonFile = None,
+) -> int:
+    """Tell what got faster, slower, broke or is undecided from one run to another; exit 1 where something is worse."""
+    from vitprof.places import places
+    from vitprof.stored import difference
+
+    options.check_writable(json)
+    with opened_store(places(store)) as opened:
+        document, code = difference(opened, before, now)
+    if json:
+        from vitprof.report.document import json_text
+
+        options.write_text(json, json_text(document))
+    if str(json) != "-":
+        from vitprof.report.shown import text_from_difference
+
+        typer.echo(text_from_difference(document), nl=False)
+    return int(code)
 
 
 @app.command("import")
@@ -92,53 +145,82 @@ def import_results(
 ) -> None:
     """Import results: all files or none; a row that the store holds already is not added again."""
     from vitprof.places import places
-    from vitprof.report.outside import encodable, plain
-    from vitprof.store.runs import new_run
+    from vitprof.report.outside import plain
 
     where = places(store)
     address = where.ready_store()
     told = {"device": device, "backend": backend, "precision": precision}
     facts = {name: text for name, text in told.items() if text is not None}
-    documents = [_document(file, map, facts, where.cache_root) for file in files]
-    runs = [new_run(f"import {encodable(str(file))}") for file in files]
-    rows = [document.model_dump(mode="json")["results"] for document in documents]
+    parts = [_Counted(_incoming(file, map, facts, where.cache_root)) for file in files]
 
     from vitprof.store.results import open_store
 
     with open_store(address) as opened:
-        added = opened.add_missing(list(zip(runs, rows, strict=True)))
-    for file, run, all_rows, count in zip(files, runs, rows, added, strict=True):
-        typer.echo(f"{plain(str(file))}: {_text_from_added(run.id, count, len(all_rows))}")
+        added = opened.add_missing(parts)
+    for file, part, count in zip(files, parts, added, strict=True):
+        typer.echo(f"{plain(str(file))}: {_text_from_added(part.runs, count, part.rows)}")
 
 
-def _text_from_added(run: str, added: int, total: int) -> str:
+class _Counted:
+    """What is brought, counted as it goes by."""
+
+    def __init__(self, parts: Iterable[Incoming]) -> None:
+        self._parts = parts
+        self.rows = 0
+        self.runs: dict[str, None] = {}
+
+    def __iter__(self) -> Iterator[Incoming]:
+        for part in self._parts:
+            self.rows += len(part.rows)
+            self.runs[part.run.id] = None
+            yield part
+
+
+def _incoming(file: Path, map: Path | None, facts: Mapping[str, Any], cache_root: Path) -> Iterable[Incoming]:
+    """The rows of a file: read when they are asked for where it is an export, which may be large, else at once."""
+    from vitprof.report.outside import encodable
+    from vitprof.store.results import Incoming
+    from vitprof.store.runs import IMPORT, new_run
+    from vitprof.transfers import incoming, is_export
+
+    if is_export(file):
+        if map or facts:
+            _refuse_facts(file, map, facts)
+        return incoming(file)
+    rows = _document(file, map, facts, cache_root).model_dump(mode="json")["results"]
+    return [Incoming(new_run(f"{IMPORT} {encodable(str(file))}"), rows)]
+
+
+def _refuse_facts(file: Path, map: Path | None, facts: Mapping[str, Any]) -> NoReturn:
+    options_given = ", ".join(f"--{name}" for name in (*(["map"] if map else []), *facts))
+    raise UsageError(
+        f"{file} says itself what {options_given} would say",
+        remedy="import it and the tables of others with one command each",
+    )
+
+
+def _text_from_added(runs: Iterable[str], added: int, total: int) -> str:
+    from vitprof.report.outside import plain
+
     held = total - added
-    phrases = [f"{added} result{'' if added == 1 else 's'} imported as run {run}"] if added else []
+    names = [plain(run) for run in runs]
+    run = f"run {names[0]}" if len(names) == 1 else f"{len(names)} runs"
+    phrases = [f"{added} result{'' if added == 1 else 's'} imported as {run}"] if added else []
     phrases += [f"{held} of {total} {'was' if held == 1 else 'were'} in the store already"] if held else []
     return ", ".join(phrases) or "holds no results"
 
 
-def _listed(
-    where: Places, pattern: str, *, backends: Sequence[str], devices: Sequence[str], run: str | None, is_all: bool
-) -> list[Listed]:
+def _listed(where: Places, wanted: Wanted) -> list[Listed]:
     from vitprof.report.reading import rows_from_stored
     from vitprof.report.stored import Listed
 
-    address = where.store
-    if "://" not in address and not Path(address).exists():
-        # Looking must not make a store; in the data folder there is none before the first measurement.
-        if where.named_store is None:
-            return []
-        raise UsageError(
-            f"there is no results store {address}",
-            remedy=f"make one with: vitprof latency MODEL --store {address}",
-        )
-    from vitprof.store.results import open_store
-
-    with open_store(where.ready_store()) as opened:
-        rows = opened.rows(pattern, backends=backends, devices=devices, run=run, is_all=is_all)
+    # In the data folder there is none before the first measurement.
+    if not where.has_store and where.named_store is None:
+        return []
+    with opened_store(where) as opened:
+        rows = opened.find(opened.meant(wanted))
     read = rows_from_stored([one.document for one in rows])
-    return [Listed(row, one.run, one.origin.value) for row, one in zip(read, rows, strict=True)]
+    return [Listed(row, one.run, one.origin.value, one.id) for row, one in zip(read, rows, strict=True)]
 
 
 def _write(document: ResultDocument, json: Path | None, csv: Path | None) -> None:
@@ -163,11 +245,7 @@ def _document(file: Path, map: Path | None, facts: Mapping[str, Any], cache_root
     text = _text(file)
     if file.suffix == ".json" or text.lstrip()[:1] in ("{", "["):
         if map or facts:
-            options_given = ", ".join(f"--{name}" for name in (*(["map"] if map else []), *facts))
-            raise UsageError(
-                f"{file} is JSON and says itself what {options_given} would say",
-                remedy="import JSON files and CSV files with one command each",
-            )
+            _refuse_facts(file, map, facts)
         return document_from_text(text, encodable(str(file)))
     return _document_from_table(file, map, facts)
 
@@ -221,7 +299,7 @@ def _document_from_table(file: Path, map: Path | None, facts: Mapping[str, Any])
 def _text(file: Path) -> str:
     """The file's text; `UsageError` where there is none, `VitprofError` where it cannot be read."""
     if not file.is_file():
-        what = "is a folder" if file.is_dir() else "there is no such file"
+        what = "is a folder" if file.is_dir() else "is no plain file" if file.exists() else "there is no such file"
         raise UsageError(f"cannot import {file}: {what}", remedy="name a JSON or a CSV file, or a .mlperf folder")
     try:
         return file.read_text(encoding="utf-8-sig")

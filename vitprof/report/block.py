@@ -14,6 +14,7 @@ from vitprof.records import Result, Roofline
 from vitprof.report.cell import BROKEN, chip_of, failure_of, is_broken, keys_of, placement_ops_share
 from vitprof.report.notes import parity_phrases
 from vitprof.report.outside import plain
+from vitprof.report.usage import energy_phrases, memory_phrases
 from vitprof.units import (
     NOT_KNOWN,
     NS_PER_UNIT,
@@ -68,7 +69,9 @@ def lines_of(result: Result) -> Iterator[Line]:
         yield from _builds(result, result.summary)
     yield _parity(result)
     if result.summary is not None:
-        yield _memory(result.summary)
+        yield Line("memory", tuple(memory_phrases(result.summary)))
+        if result.summary.energy is not None:
+            yield Line("energy", tuple(energy_phrases(result.summary.energy)))
         yield _samples(result, result.summary)
     if result.artifact:
         artifact = result.artifact
@@ -89,15 +92,6 @@ def _builds(result: Result, summary: Summary) -> Iterator[Line]:
     if summary.build_spread is not None and result.samples:
         spread = f"p50 from one to another within {text_from_share(summary.build_spread)}"
         yield Line("builds", (f"{len(result.samples.sets)} built anew", spread))
-
-
-def _memory(summary: Summary) -> Line:
-    own = f"{text_from_bytes(summary.peak_rss_bytes)} peak of the runner process"
-    of_device = summary.peak_device_bytes
-    told = [f"{text_from_bytes(of_device)} of the GPU's memory"] if of_device else []
-    if summary.energy_j_per_image is not None:
-        told.append(f"{summary.energy_j_per_image:.3g} J an image, idle power included")
-    return Line("memory", (own, *told))
 
 
 def _timing(result: Result, summary: Summary) -> Iterator[Line]:

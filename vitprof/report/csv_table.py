@@ -81,6 +81,14 @@ COLUMNS = (
     ("vitprof_version", "vitprof_version"),
     ("started_at", "started_at"),
     ("instructions_per_inference", "instructions_per_inference.value"),
+    ("peak_rss_measuring_bytes", "memory.peak_rss_measuring_bytes"),
+    ("peak_device_bytes", "memory.peak_device_bytes"),
+    ("peak_device_nvml_bytes", "memory.peak_device_nvml_bytes"),
+    ("energy_j_per_image", "energy_j_per_image"),
+    ("energy_j_above_idle_per_image", "energy.j_above_idle_per_image"),
+    ("power_w", "energy.power_w"),
+    ("idle_power_w", "energy.idle_power_w"),
+    ("energy_source", "energy.source"),
 )
 
 
@@ -95,8 +103,13 @@ def csv_text_from_document(document: ResultDocument) -> str:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(name for name, _ in COLUMNS)
     for row in document.model_dump()["results"]:
-        writer.writerow(_cell(_found(row, path)) for _, path in COLUMNS)
+        writer.writerow(csv_row(row))
     return file.getvalue()
+
+
+def csv_row(row: Mapping[str, Any]) -> list[str | int | float]:
+    """The cells of one row in the JSON of `latency`."""
+    return [_cell(_found(row, path)) for _, path in COLUMNS]
 
 
 def _found(row: Mapping[str, Any], path: str) -> Any:
@@ -110,6 +123,6 @@ def _found(row: Mapping[str, Any], path: str) -> Any:
 
 
 def _cell(value: Any) -> str | int | float:
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         value = "; ".join(one["code"] if isinstance(one, dict) else one for one in value)
     return csv_cell(value)

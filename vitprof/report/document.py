@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from vitprof.counts import Cost, Kind, OpRow, kind_sums
-from vitprof.measurements import Doubt, Instructions, Interval, Latency, Relative, Round, Summary
+from vitprof.measurements import Doubt, Interval, Latency, Relative, Round, Summary
 from vitprof.records import Artifact, Calibration, Device, Exported, Parity, Peak, Peaks, ProgramFacts, Result
 from vitprof.report.cell import failure_of, placement_ops_share, ready_of, size_of
 from vitprof.report.outside import encodable
@@ -27,11 +27,9 @@ from vitprof.report.schema import (
     DeviceDocument,
     DeviceRow,
     FailurePart,
-    InstructionsPart,
     KindPart,
     LatencyPart,
     LaunchPart,
-    MemoryPart,
     ModelDocument,
     ModelRow,
     ParityPart,
@@ -45,6 +43,7 @@ from vitprof.report.schema import (
     ResultRow,
     WarningPart,
 )
+from vitprof.report.usage import energy_part, instructions_part, memory_part
 from vitprof.runner.wire import Failure
 from vitprof.units import six_digits
 
@@ -211,7 +210,7 @@ def _row(result: Result, with_samples: bool) -> ResultRow:
         outcome="failed" if failure else "ok",
         failure=_given(failure, _failure),
         **_measurements(result),
-        instructions_per_inference=_given(result.instructions, _instructions),
+        instructions_per_inference=_given(result.instructions, instructions_part),
         utilisation=_rounded(result.utilisation),
         bound=result.roofline.bound if result.roofline else None,
         roofline_ns=round(result.roofline.total_ns) if result.roofline else None,
@@ -243,20 +242,12 @@ def _measurements(result: Result) -> dict[str, Any]:
         "throughput_images_per_s": _rounded(summary.throughput_images_per_s),
         "cold_ns": _cold(summary),
         "achieved_macs_per_s": _rounded(summary.achieved_macs_per_s),
-        "memory": MemoryPart(peak_rss_bytes=summary.peak_rss_bytes, peak_device_bytes=summary.peak_device_bytes),
-        "energy_j_per_image": _rounded(summary.energy_j_per_image),
+        "memory": memory_part(summary),
+        "energy_j_per_image": _rounded(summary.energy.j_per_image) if summary.energy else None,
+        "energy": _given(summary.energy, energy_part),
         "launch_share": _rounded(summary.launch_share),
         "warnings": tuple(map(_warning, summary.warnings)),
     }
-
-
-def _instructions(instructions: Instructions) -> InstructionsPart:
-    return InstructionsPart(
-        value=instructions.per_inference,
-        spread=six_digits(instructions.spread),
-        calls=instructions.calls,
-        counted_by=encodable(instructions.counted_by),
-    )
 
 
 def _warning(doubt: Doubt) -> WarningPart:
@@ -353,7 +344,12 @@ def _placement(ops: float | None, macs: float | None) -> PlacementPart:
 
 
 def _failure(failure: Failure) -> FailurePart:
-    return FailurePart(stage=failure.stage, error=encodable(failure.error), remedy=encodable(failure.remedy))
+    return FailurePart(
+        stage=failure.stage,
+        error=encodable(failure.error),
+        remedy=encodable(failure.remedy),
+        kind=_given(failure.kind, encodable),
+    )
 
 
 def _samples(result: Result) -> dict[str, Any]:

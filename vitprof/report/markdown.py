@@ -16,9 +16,11 @@ from vitprof.report.outside import plain
 from vitprof.report.table import COUNTED, columns_of, is_count, references_of, shared_facts
 from vitprof.units import NOT_KNOWN
 
-# HTML first by entities; then what starts emphasis, code, links, strike-through, a cell.
+# HTML first by entities; then what starts emphasis, code, links, strike-through, a cell, a formula.
 _ENTITIES = (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"))
-_MEANT = re.compile(r"([\\|`*_\[\]~])")
+_MEANT = re.compile(r"([\\|`*_\[\]~$])")
+# What a line of text must not begin with: a heading, a list, a rule.
+_BLOCK = re.compile(r"^(?=[#+=-])|^(\d+)(?=[.)])")
 
 
 def markdown_text(results: Sequence[Result]) -> str:
@@ -44,6 +46,11 @@ def escaped(text: str) -> str:
     for char, entity in _ENTITIES:
         shown = shown.replace(char, entity)
     return _MEANT.sub(r"\\\1", shown)
+
+
+def item_text(text: str) -> str:
+    """`text` escaped where it begins an item of a list."""
+    return _BLOCK.sub(r"\1\\", escaped(text))
 
 
 def table_text(columns: Sequence[Column], drawn: Sequence[Sequence[str]]) -> str:
@@ -87,7 +94,7 @@ def _section(title: str, notes: Sequence[Note]) -> str:
 
 def _item(note: Note) -> str:
     models = ", ".join(escaped(model) for model in note.models)
-    lines = [f"- {escaped(note.title)}: {models}", *(f"  - {escaped(fact)}" for fact in note.facts)]
+    lines = [f"- {item_text(note.title)}: {models}", *(f"  - {item_text(fact)}" for fact in note.facts)]
     if note.remedy:
         lines.append(f"  - Remedy: {escaped(note.remedy)}")
     return "\n".join(lines)

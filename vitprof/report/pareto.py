@@ -32,6 +32,8 @@ COSTS = {
     "params": CostUnit("parameters", "parameters"),
     "memory": CostUnit("memory", "B"),
 }
+# What is had for a cost, as the axis of a picture calls it: accuracies, or where none are known the work done.
+GAINS = {"accuracy": "top-1 accuracy, %", "macs": "MACs of one image"}
 
 
 def front_sections(
@@ -51,14 +53,16 @@ def front_sections(
     title += f", {where}" if where else ""
     facts = f"{counted(len(front), 'model')} on the front: no other is at least as accurate for {better}."
     with_size = len({point.size for point in points}) > 1
-    sections = [Section(title, (facts,), _columns(front, cost, with_size), level=1)]
+    sections = [Section(title, (facts,), front_columns(front, cost, with_size), level=1)]
     if close:
         fact = "Beaten by value, but the intervals of the cost overlap."
         sections.append(
-            Section("Not distinguishable from the front", (fact,), _columns(close, cost, with_size, is_beaten=True))
+            Section(
+                "Not distinguishable from the front", (fact,), front_columns(close, cost, with_size, is_beaten=True)
+            )
         )
     if beaten and with_dominated:
-        sections.append(Section("Dominated", (), _columns(beaten, cost, with_size, is_beaten=True)))
+        sections.append(Section("Dominated", (), front_columns(beaten, cost, with_size, is_beaten=True)))
     elif beaten:
         sections.append(Section("Dominated", (f"{counted(len(beaten), 'model')}: --all shows them.",)))
     return tuple(sections)
@@ -70,9 +74,10 @@ def by_cost(points: Sequence[FrontPoint], cost: str) -> list[FrontPoint]:
     return sorted(points, key=lambda point: (sign * point.cost.value, -point.accuracy, point.model))
 
 
-def _columns(
-    points: Sequence[FrontPoint], cost: str, with_size: bool, *, is_beaten: bool = False
+def front_columns(
+    points: Sequence[FrontPoint], cost: str, with_size: bool, *, is_beaten: bool = False, gain: str = "accuracy"
 ) -> tuple[Column, ...]:
+    """The points from the cheapest on; `gain`, a name of `GAINS`: what their `accuracy` is."""
     ordered = by_cost(points, cost)
     values = [point.cost.value for point in ordered]
     head = COSTS[cost].head
@@ -87,7 +92,11 @@ def _columns(
     if with_size:
         sizes = tuple(f"{point.size[0]}x{point.size[1]}" if point.size else NOT_KNOWN for point in ordered)
         columns.append(Column("size", sizes, is_number=False))
-    columns += [Column("accuracy", tuple(significant(point.accuracy) for point in ordered)), column]
+    gains = [point.accuracy for point in ordered]
+    columns += [
+        counts_column("MACs", gains) if gain == "macs" else Column("accuracy", tuple(map(significant, gains))),
+        column,
+    ]
     halves = tuple(_half_width(point) for point in ordered)
     if set(halves) != {NOT_KNOWN}:
         columns.append(Column("±95%", halves, spare=1))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from vitprof.comparisons import FrontPoint
 from vitprof.errors import VitprofError
 from vitprof.report.comparison import counted
-from vitprof.report.pareto import COSTS, by_cost
+from vitprof.report.pareto import COSTS, GAINS, by_cost
 from vitprof.report.plot_axes import log_counts, log_times
 from vitprof.report.plot_labels import Label, place_labels
 from vitprof.report.plot_style import FAINT, INK, PALETTE, QUIET, new_figure, pictured, save, settle, shown, titled
@@ -27,10 +27,13 @@ _CLOSE = PALETTE[3]
 # Radius of a marker in 1/72 inch.
 _RIM = 4.5
 _LINE_STEPS = 12
+_MOST_WITH_INTERVALS = 200
 
 
-def pareto_plot(points: Sequence[FrontPoint], cost: str, file: Path, *, where: str = "") -> None:
-    """Accuracy against `cost` (a name of `pareto.COSTS`) on a logarithmic axis, the front as a step line.
+def pareto_plot(
+    points: Sequence[FrontPoint], cost: str, file: Path, *, where: str = "", gain: str = "accuracy"
+) -> None:
+    """`gain` against `cost` (names of `pareto.GAINS`, `COSTS`), costs on a logarithmic axis, the front as a step line.
 
     Intervals of the cost are error bars. Hollow: beaten by value, but not beyond the interval. `where`
     (device, backend, batch) ends the title. Raises `VitprofError` where there is no point.
@@ -52,21 +55,33 @@ def pareto_plot(points: Sequence[FrontPoint], cost: str, file: Path, *, where: s
         axis_values = [point.cost.value / scale for point in drawn]
         (log_times if scale > 1 else log_counts)(axes.xaxis, axis_values)
         axes.set_xlabel(f"{COSTS[cost].head}{f', {unit}' if unit else ''}")
-        axes.set_ylabel("top-1 accuracy, %")
-        # Room above for names.
-        axes.margins(y=0.12)
+        if gain == "macs":
+            log_counts(axes.yaxis, [point.accuracy for point in drawn])
+        else:
+            # Room above for names.
+            axes.margins(y=0.12)
+        axes.set_ylabel(GAINS[gain])
         axes.grid(True)
-        title = f"Accuracy against {COSTS[cost].head}: {counted(len(drawn), 'model')}"
+        title = f"{'MACs' if gain == 'macs' else 'Accuracy'} against {COSTS[cost].head}: {counted(len(drawn), 'model')}"
         axes.set_title(titled(f"{title}, {where}" if where else title, 80), loc="left")
         figure.legend(loc="outside right upper")
         settle(figure)
         place_labels(
             axes,
-            [Label(shown(point.model), point.cost.value / scale, point.accuracy) for point in front],
+            [
+                Label(shown(point.model), point.cost.value / scale, point.accuracy)
+                for point in _named(drawn, front, gain)
+            ],
             [*((point.cost.value / scale, point.accuracy) for point in drawn), *_along_steps(front, scale)],
             _RIM,
         )
         save(figure, file)
+
+
+def _named(drawn: Sequence[FrontPoint], front: Sequence[FrontPoint], gain: str) -> Sequence[FrontPoint]:
+    """Who is on the front; where that is nearly everybody, who does less work in more time than another."""
+    beaten = [point for point in drawn if not point.is_on_front and not point.is_indistinguishable]
+    return beaten if gain == "macs" and len(beaten) < len(front) else front
 
 
 def _scale(points: Sequence[FrontPoint], cost: str) -> tuple[float, str]:
@@ -90,10 +105,12 @@ def _clouds(axes: Axes, points: Sequence[FrontPoint], scale: float) -> None:
         if not some:
             continue
         values = [point.cost.value / scale for point in some]
+        # Of a cloud of hundreds the intervals would be a smear.
+        with_reach = some is not dominated or len(some) <= _MOST_WITH_INTERVALS
         axes.errorbar(
             values,
             [point.accuracy for point in some],
-            xerr=[_reach(some, scale, low=True), _reach(some, scale, low=False)],
+            xerr=[_reach(some, scale, low=True), _reach(some, scale, low=False)] if with_reach else None,
             linestyle="none",
             marker=marker,
             markersize=size,

@@ -7,6 +7,7 @@ matplotlib is imported when a picture is drawn. What is drawn is said in words i
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,7 +84,7 @@ def rank_shift_plot(groups: Sequence[Disagreement], file: Path) -> tuple[Disagre
         placed = [[one for one in placements(group) if one.shift is not None] for group in drawn]
         most = max(map(len, placed))
         # Names on both sides, and on the right the shift; all panels get what the longest name needs.
-        longest = max(len(name_in(group, point)) for group in drawn for point in _points(group))
+        longest = max(_longest_name(group) for group in drawn)
         height = max(4.0, 1.4 + 0.18 * most) if most <= _ALL_NAMED else 8.0
         figure, panels = _panels(len(drawn), 2.4 + _LETTER_INCH * (2 * longest + 16), height)
         # Of very many models only the strong lines have a colour, so only they need one.
@@ -124,7 +125,16 @@ def _drawable(groups: Sequence[Disagreement]) -> tuple[Disagreement, ...]:
 
 def name_in(group: Disagreement, point: Point) -> str:
     """The model's name, with the size where the group holds that model more than once."""
-    same = sum(1 for one in group.points if one.model == point.model)
+    return _named(point, sum(1 for one in group.points if one.model == point.model))
+
+
+def _longest_name(group: Disagreement) -> int:
+    # Not by `name_in`, which looks through the whole group for each.
+    counts = Counter(point.model for point in group.points)
+    return max(len(_named(point, counts[point.model])) for point in _points(group))
+
+
+def _named(point: Point, same: int) -> str:
     size = f" {point.size[1]}" if same > 1 and point.size else ""
     return f"{shown(point.model)}{size}"
 
@@ -261,9 +271,14 @@ def _rank_shift(axes: Axes, group: Disagreement, placed: Sequence[Placed], style
     is_small = len(placed) <= _ALL_NAMED
     strong = _strong(placed)
     weak = [one for one in placed if one not in strong]
-    colours = [styles.get(family_of(one.point.model), OTHER_STYLE).colour if is_small else FAINT for one in weak]
-    segments = [[(0, one.by_macs or 0), (1, one.by_time or 0)] for one in weak]
-    axes.add_collection(LineCollection(segments, colors=colours, linewidths=0.9 if is_small else 0.4, zorder=2))
+    if is_small:
+        colours = [styles.get(family_of(one.point.model), OTHER_STYLE).colour for one in weak]
+        segments = [[(0, one.by_macs or 0), (1, one.by_time or 0)] for one in weak]
+        axes.add_collection(LineCollection(segments, colors=colours, linewidths=0.9, zorder=2))
+    else:
+        # One path, parted by gaps: an element for each of thousands takes a second and a megabyte.
+        heights = [height for one in weak for height in (one.by_macs or 0, one.by_time or 0, math.nan)]
+        axes.plot([0, 1, math.nan] * len(weak), heights, color=FAINT, linewidth=0.4, zorder=2)
     # The largest shift last, on top.
     for one in reversed(strong):
         style = styles.get(family_of(one.point.model), OTHER_STYLE)
@@ -300,26 +315,30 @@ def _strong(placed: Sequence[Placed]) -> list[Placed]:
 
 def _rank_labels(axes: Axes, side: int, group: Disagreement, named: Sequence[Placed], strong: Sequence[Placed]) -> None:
     """Names beside one end of the lines, moved apart where ranks are closer than text is high."""
+    from matplotlib.collections import LineCollection
+
     ranked = sorted(((one.by_time if side else one.by_macs) or 0, index) for index, one in enumerate(named))
     gap = 1.0 if len(group.points) <= _ALL_NAMED else len(group.points) / 48
+    outwards = 1 if side else -1
+    links = []
     for (rank, index), height in zip(ranked, spread([rank for rank, _ in ranked], gap), strict=True):
         one = named[index]
         name = name_in(group, one.point)
         # Half ranks of ties say nothing among hundreds.
         digits = "g" if len(group.points) <= _ALL_NAMED else ",.0f"
         shift = f" ({one.shift:+{digits}})" if one in strong else ""
-        axes.annotate(
+        axes.text(
+            side + outwards * 0.06,
+            height,
             f"{rank:{digits}}  {name}{shift}" if side else f"{name}  {rank:{digits}}",
-            (side, rank),
-            xytext=(side + (0.06 if side else -0.06), height),
-            textcoords="data",
             ha="left" if side else "right",
             va="center",
             fontsize=7.5,
             fontweight="bold" if one in strong else "normal",
-            annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "lw": 0.5, "color": QUIET, "shrinkA": 0, "shrinkB": 4},
         )
+        links.append([(side + outwards * 0.014, rank), (side + outwards * 0.05, height)])
+    # Not arrows of annotations: to cut those off at their text takes longer than all else of a large picture.
+    axes.add_collection(LineCollection(links, colors=QUIET, linewidths=0.5, clip_on=False), autolim=False)
 
 
 def _rank_frame(axes: Axes, group: Disagreement, total: int) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 # Drawing costs about a millisecond of the core that measures; four times a second is as fast as one reads.
-_MIN_INTERVAL_S = 0.25
+MIN_INTERVAL_S = 0.25
 # Who reads a log learns why nothing happens; a wait of a moment is none of that.
 _FIRST_WAIT_S, _NEXT_WAIT_S = 5.0, 60.0
 
@@ -104,7 +104,7 @@ class TerminalProgress:
 
     def live(self, values: Mapping[str, tuple[float, float | None, float | None]]) -> None:
         self._values = dict(values)
-        if self._clock() - self._drawn_s >= _MIN_INTERVAL_S:
+        if self._clock() - self._drawn_s >= MIN_INTERVAL_S:
             self._draw()
 
     def close(self) -> None:
@@ -125,7 +125,7 @@ class TerminalProgress:
         names = [plain(model) for model in self._values]
         width = max(map(len, names), default=0)
         return [
-            Text(f"  {name.ljust(width)}  {_ratio(*value)}", no_wrap=True)
+            Text(f"  {name.ljust(width)}  {ratio_text(*value)}", no_wrap=True)
             for name, value in zip(names, self._values.values(), strict=True)
         ]
 
@@ -139,6 +139,7 @@ def progress_for(stream: TextIO) -> Progress:
     return TerminalProgress(Console(file=stream))
 
 
-def _ratio(value: float, low: float | None, high: float | None) -> str:
+def ratio_text(value: float, low: float | None, high: float | None) -> str:
+    """`1.234 × reference  [1.22, 1.25]`, without the interval where there is none yet."""
     interval = "" if low is None or high is None else f"  [{significant(low)}, {significant(high)}]"
     return f"{significant(value)} × reference{interval}"

@@ -10,14 +10,16 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, NoReturn
+from functools import cache
+from types import UnionType
+from typing import Any, NoReturn, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
 from vitprof.comparisons import Point
 from vitprof.errors import VitprofError
 from vitprof.report.outside import encodable, plain
-from vitprof.report.schema import CostPart, ResultDocument, ResultRow
+from vitprof.report.schema import CostPart, Part, ResultDocument, ResultRow
 
 # The version of the document that this vitprof reads and writes.
 _VERSION = 1
@@ -28,6 +30,7 @@ _LARGEST = 2**63 - 1
 _YEARS = range(1970, 9999)
 # A throughput that was kept as a time must come back as it was published; a double holds 15.
 _SIGNIFICANT_DIGITS = 12
+_EXPORT_REMEDY = "give a file that vitprof results export wrote"
 _REMEDY = "give a file that vitprof latency --json or vitprof results list --json wrote"
 
 
@@ -56,6 +59,30 @@ def document_from_text(text: str, name: str) -> ResultDocument:
     return _checked(document, name)
 
 
+def value_from_text(text: str, place: str) -> Any:
+    """The JSON value of one line or one cell of a file, whose place is told where it is none."""
+    try:
+        return json.loads(text, parse_constant=_refused, parse_float=_finite, parse_int=_whole)
+    except (ValueError, RecursionError) as error:
+        told = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+        raise _damaged(f"{place}: {told}", _EXPORT_REMEDY) from error
+
+
+def row_from_value(value: object, place: str) -> dict[str, Any]:
+    """A row in the JSON of `latency`, checked as those of a document are; `VitprofError` where it is none."""
+    try:
+        row = ResultRow.model_validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(map(str, first["loc"]))
+        raise _damaged(f"{place}, field {field}: {first['msg']}", _EXPORT_REMEDY) from error
+    wrong = _wrong_key(row)
+    if wrong:
+        raise _damaged(f"{place} ({plain(row.model)}): {wrong}", _EXPORT_REMEDY)
+    # As it is in the file: a row of an earlier version stays one.
+    return dict(value) if isinstance(value, Mapping) else {}
+
+
 def rows_from_stored(documents: Sequence[Mapping[str, Any]]) -> tuple[ResultRow, ...]:
     """The rows of the results store as models; `VitprofError` for one that this version cannot read."""
     try:
@@ -67,6 +94,37 @@ def rows_from_stored(documents: Sequence[Mapping[str, Any]]) -> tuple[ResultRow,
             remedy="pip install --upgrade vitprof, or name another file with --store",
             stage="store",
         ) from error
+
+
+def filled_row(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the results store with every field of today's models, those that a later version added at their default.
+
+    Not checked, unlike `rows_from_stored`: for who reads thousands. Rows are checked when they come in.
+    """
+    fields, parts = _defaults()
+    row = {**fields, **document}
+    for name, defaults in parts.items():
+        if row[name]:
+            row[name] = {**defaults, **row[name]}
+    return row
+
+
+@cache
+def _defaults() -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """The fields of a row that may be missing, and by part the fields of parts."""
+    parts = {
+        name: _optional(kind)
+        for name, field in ResultRow.model_fields.items()
+        for kind in get_args(field.annotation)
+        if isinstance(kind, type) and issubclass(kind, Part) and get_origin(field.annotation) in (Union, UnionType)
+    }
+    return _optional(ResultRow), {name: defaults for name, defaults in parts.items() if defaults}
+
+
+def _optional(model: type[Part]) -> dict[str, Any]:
+    # What is left out where it is not known is not filled in either.
+    optional = ((name, one) for name, one in model.model_fields.items() if not one.is_required())
+    return {name: one.get_default() for name, one in optional if one.exclude_if is None}
 
 
 def document_from_points(points: Sequence[Point], name: str) -> ResultDocument:
@@ -160,5 +218,5 @@ def _whole(text: str) -> Any:
     return int(text)
 
 
-def _damaged(message: str) -> VitprofError:
-    return VitprofError(plain(message), remedy=_REMEDY, stage="import")
+def _damaged(message: str, remedy: str = _REMEDY) -> VitprofError:
+    return VitprofError(plain(message), remedy=remedy, stage="import")

@@ -25,6 +25,8 @@ class FailurePart(Part):
     stage: str
     error: str
     remedy: str
+    # `out of memory`, where that is known; not there for anything else.
+    kind: str | None = Field(default=None, exclude_if=is_absent)
 
 
 class LatencyPart(Part):
@@ -87,8 +89,23 @@ class CostPart(Part):
 
 
 class MemoryPart(Part):
+    """Of one process, the largest of the sets. `peak_rss_bytes` has loading in it, the next one has not."""
+
     peak_rss_bytes: int | None
+    peak_rss_measuring_bytes: int | None = None
+    # By the runtime's allocator, and by the driver, which sees code and context as well.
     peak_device_bytes: int | None
+    peak_device_nvml_bytes: int | None = None
+
+
+class EnergyPart(Part):
+    """Of the whole device that `source` counts. `j_per_image` has what it uses at rest in it."""
+
+    source: str | None
+    j_per_image: float
+    j_above_idle_per_image: float | None
+    power_w: float | None
+    idle_power_w: float | None
 
 
 class InstructionsPart(Part):
@@ -160,6 +177,7 @@ class ResultRow(Part):
     roofline_ns: int | None = None
     memory: MemoryPart | None
     energy_j_per_image: float | None = None
+    energy: EnergyPart | None = None
     launch_share: float | None = None
     instructions_per_inference: InstructionsPart | None = None
     parity: ParityPart | None

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from vitprof.report.columns import GAP, Column, aligned, drawn_width, fitting, padded
-from vitprof.report.markdown import escaped, table_text
+from vitprof.report.markdown import escaped, item_text, table_text
 from vitprof.report.outside import plain
 
 _PROSE_WIDTH = 120
@@ -34,6 +34,8 @@ class Section:
     closing: tuple[str, ...] = ()
     # 1: a group; 2: a part of it.
     level: int = 2
+    # Each fact stands for itself: in markdown they are a list.
+    is_list: bool = False
 
 
 def show_sections(sections: Sequence[Section], console: Console) -> None:
@@ -82,7 +84,10 @@ def _table(section: Section, limit: int | None, width: int) -> list[Text]:
 
 def _markdown_parts(section: Section) -> list[str]:
     parts = [f"{'#' * (section.level + 1)} {escaped(section.title)}"]
-    parts += [escaped(" ".join(section.facts))] if section.facts else []
+    if section.is_list:
+        parts += ["\n".join(f"- {item_text(fact)}" for fact in section.facts)]
+    elif section.facts:
+        parts += [escaped(" ".join(section.facts))]
     if section.columns:
         remarks = (Column(section.remark_head, section.remarks, is_number=False),) if section.remarks else ()
         columns = (*section.columns, *remarks)

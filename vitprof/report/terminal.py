@@ -150,12 +150,12 @@ def show_cache(document: CacheDocument, console: Console) -> None:
     console.print(Text(GAP.join((count, total, plain(cache.folder))), _QUIET), soft_wrap=True)
 
 
-def show_stored(listed: Sequence[Listed], console: Console) -> None:
-    """Print a line for every row of the results store in the order given."""
+def show_stored(listed: Sequence[Listed], console: Console, columns: Sequence[Column] | None = None) -> None:
+    """Print a line for every row of the results store in the order given; `columns`: other ones than it has."""
     from vitprof.report import stored
 
     limit = console.width if console.is_terminal else None
-    columns = fitting(stored.columns_of(listed), limit) if listed else []
+    columns = fitting(columns or stored.columns_of(listed), limit) if listed else []
     widths = [drawn_width(column) for column in columns]
     texts = [aligned(column) for column in columns]
     heads = [padded(column.head, column, size) for column, size in zip(columns, widths, strict=True)]

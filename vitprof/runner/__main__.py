@@ -13,10 +13,21 @@ import time
 import traceback
 
 from vitprof.runner import hold, processor
-from vitprof.runner.backends import BACKENDS, BackendError, backend_module, is_out_of_memory
+from vitprof.runner.backends import SMALLER, BackendError, backend_module, is_out_of_memory
+from vitprof.runner.energy import source_of
 from vitprof.runner.lease import Lease, Wire
+from vitprof.runner.options import gpu_index
 from vitprof.runner.serve import Server
-from vitprof.runner.wire import EndRequest, Failure, Hold, Message, Plan, line_from_message, message_from_line
+from vitprof.runner.wire import (
+    OUT_OF_MEMORY,
+    EndRequest,
+    Failure,
+    Hold,
+    Message,
+    Plan,
+    line_from_message,
+    message_from_line,
+)
 
 _HASH_CHUNK_BYTES = 1 << 20
 
@@ -45,7 +56,8 @@ def main() -> None:
         _check_artifact(plan)
         _check_driver(plan)
         backend = backend_module(plan.backend)
-        server = Server(plan, backend.load, backend.version(), time.perf_counter_ns)
+        source = source_of(plan) if plan.with_energy else None
+        server = Server(plan, backend.load, backend.version(), time.perf_counter_ns, source)
         # No collection may run inside a block; what exists by now lives as long as the process.
         gc.collect()
         gc.freeze()
@@ -56,7 +68,7 @@ def main() -> None:
             say(server.answer(request))
         say(server.end())
     except BackendError as error:
-        say(Failure(error.stage, str(error), error.remedy, traceback.format_exc()))
+        say(Failure(error.stage, str(error), error.remedy, traceback.format_exc(), error.kind))
     except Exception as error:
         # The border of the device: whatever a runtime raises becomes a Failure with its traceback.
         say(failure_from_error(stage, error))
@@ -66,8 +78,8 @@ def failure_from_error(stage: str, error: Exception) -> Failure:
     """What whoever measures can do about an error that a runtime or the device raised."""
     text, remedy = f"{type(error).__name__}: {error}", "run again with --debug to see the whole traceback"
     if is_out_of_memory(error):
-        text, remedy = f"out of memory: {error}", "use a smaller model, --batch or --size"
-    elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Failure(stage, f"out of memory: {error}", SMALLER, traceback.format_exc(), OUT_OF_MEMORY)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f" (writing {error.filename})" if error.filename else ""
         text, remedy = f"no space is left on the device{where}", "free some there, then run again"
     elif isinstance(error, ImportError):
@@ -77,12 +89,11 @@ def failure_from_error(stage: str, error: Exception) -> Failure:
 
 def _check_driver(plan: Plan) -> None:
     """Before the runtime is imported, which takes seconds and says less clearly what is missing."""
-    entry = BACKENDS.get(plan.backend)
-    if (entry and entry.needs_nvidia) or str(plan.options.get("device", "")).startswith("cuda"):
+    index = gpu_index(plan)
+    if index is not None:
         from vitprof.runner.cuda import driver_facts
-        from vitprof.runner.options import run_options
 
-        driver_facts(run_options(plan).index)
+        driver_facts(index)
 
 
 def _check_artifact(plan: Plan) -> None:

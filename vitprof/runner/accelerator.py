@@ -12,7 +12,7 @@ from vitprof.runner.options import RunOptions
 
 
 class NvidiaAccelerator:
-    """An `Accelerator`. `call_ns` times one call by CUDA events, `own_bytes` is the runtime's own count of memory."""
+    """An `Accelerator`. `call_ns` times one call by CUDA events, `own_bytes` the count of the runtime's allocator."""
 
     def __init__(
         self,
@@ -32,12 +32,11 @@ class NvidiaAccelerator:
     def sensors(self) -> Dict[str, Any]:
         return self._meter.sensors() if self._meter else {}
 
-    def energy_j(self) -> Optional[float]:
-        return self._meter.energy_j() if self._meter else None
-
     def peak_bytes(self) -> Optional[int]:
-        """By NVML, which sees the driver's own share as well; else what the runtime itself has counted."""
-        return (self._meter.peak_bytes() if self._meter else None) or self._own_bytes()
+        return self._own_bytes()
+
+    def driver_peak_bytes(self) -> Optional[int]:
+        return self._meter.peak_bytes() if self._meter else None
 
 
 def nvidia(

@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Optional, Protocol
 
-from vitprof.runner.backends import BackendError, is_out_of_memory
+from vitprof.runner.backends import BackendError, is_out_of_memory, out_of_memory
 
 _LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 _NO_GPU_REMEDY = "run it where nvidia-smi lists a GPU, or measure the processor: --device local --backend ort"
@@ -220,7 +220,7 @@ class Gpu:
 def error_from_text(text: str) -> BackendError:
     """A failed call of CUDA with what to do about it."""
     if is_out_of_memory(text):
-        return BackendError("run", f"out of memory on the GPU: {text}", "use a smaller model, --batch or --size")
+        return out_of_memory("run", text, " on the GPU")
     remedy = "see NVIDIA's driver log (sudo dmesg | grep NVRM), and run again with --debug"
     return BackendError("run", f"CUDA failed: {text}", remedy)
 

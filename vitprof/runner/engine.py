@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Callable, List, Optional, Protocol, Tuple
 
-from vitprof.runner.backends import Accelerator, BackendError
+from vitprof.runner.backends import Accelerator, BackendError, is_out_of_memory, out_of_memory
 from vitprof.runner.cuda import Memory, Stream
 from vitprof.runner.images import bytes_of
 from vitprof.runner.profiles import tensorrt as profiles
@@ -72,8 +72,9 @@ class EngineSession:
         # An engine runs on the GPU as a whole or is not built.
         self.placement_ops_share: Optional[float] = 1.0
         self.accelerator: Optional[Accelerator] = None
-        # What must live as long as the engine: its runtime and their logger.
-        self.owners: Tuple[Any, ...] = ()
+        # What must live as long as the engine: its runtime, and their logger.
+        self.runtime: Any = None
+        self.logger: Any = None
         self._library, self._plan, self._engine, self._context = library, plan, engine, context
         self._memory: Memory = gpu
         self._stream: Stream = gpu
@@ -142,7 +143,8 @@ class EngineSession:
 
     def _enqueue(self) -> None:
         if not self._execute(self._handle):
-            raise BackendError("run", "TensorRT could not submit the inference", "see its own words with --debug")
+            what, remedy = "TensorRT could not submit the inference", "see its own words with --debug"
+            raise refusal("run", what, self.logger, remedy) if self.logger else BackendError("run", what, remedy)
 
     def _bound(self, name: str) -> _Tensor:
         """The tensor, with memory of the device that the context is told of."""
@@ -173,7 +175,12 @@ def logger_of(library: Any) -> Any:
     return Logger()
 
 
-def first_error(logger: Any) -> str:
-    """What TensorRT said first, on one line: later errors follow from it."""
-    text = logger.errors[0] if logger.errors else "it does not say why"
-    return str(text).strip().splitlines()[0]
+def refusal(stage: str, what: str, logger: Any, remedy: str) -> BackendError:
+    """TensorRT's refusal with what it said first, on one line: later errors follow from it.
+
+    Where memory ran out that is the reason, whatever else it said.
+    """
+    short = next((text for text in logger.errors if is_out_of_memory(text)), None)
+    text = short or (logger.errors[0] if logger.errors else "it does not say why")
+    said = f"{what}: {str(text).strip().splitlines()[0]}"
+    return out_of_memory(stage, said) if short else BackendError(stage, said, remedy)

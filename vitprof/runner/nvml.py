@@ -39,11 +39,14 @@ class GpuMeter:
 
     def facts(self) -> Dict[str, Any]:
         """What stays as it is while a model runs."""
+        memory = self._asked("nvmlDeviceGetMemoryInfo", self._handle)
         return _known(
             gpu_driver=self._text("nvmlSystemGetDriverVersion"),
             gpu_max_clock_hz=self._scaled("nvmlDeviceGetMaxClockInfo", _HZ_PER_MHZ, _SM_CLOCK),
             gpu_power_limit_w=self._scaled("nvmlDeviceGetEnforcedPowerLimit", 0.001),
             gpu_other_processes=self._other_processes(),
+            gpu_memory_total_bytes=memory and memory.total,
+            gpu_memory_free_bytes=memory and memory.free,
         )
 
     def sensors(self) -> Dict[str, Any]:
@@ -56,7 +59,7 @@ class GpuMeter:
             gpu_clock_hz=self._scaled("nvmlDeviceGetClockInfo", _HZ_PER_MHZ, _SM_CLOCK),
             gpu_memory_clock_hz=self._scaled("nvmlDeviceGetClockInfo", _HZ_PER_MHZ, _MEMORY_CLOCK),
             gpu_temperature_c=self._scaled("nvmlDeviceGetTemperature", 1, _GPU_TEMPERATURE),
-            gpu_power_w=self._scaled("nvmlDeviceGetPowerUsage", 0.001),
+            gpu_power_w=self.power_w(),
             gpu_throttle_reasons=list(reasons) or None,
             gpu_throttle_count=None if bits is None else self._throttled,
         )
@@ -64,6 +67,10 @@ class GpuMeter:
     def energy_j(self) -> Optional[float]:
         """Of the whole board since the driver was loaded: a difference is what was used meanwhile, idle power in it."""
         return self._scaled("nvmlDeviceGetTotalEnergyConsumption", 0.001)
+
+    def power_w(self) -> Optional[float]:
+        """Of the whole board: at this moment or, on newer GPUs, over the last second."""
+        return self._scaled("nvmlDeviceGetPowerUsage", 0.001)
 
     def peak_bytes(self) -> Optional[int]:
         """The most device memory that this process held at any reading; None where the driver does not tell."""

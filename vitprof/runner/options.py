@@ -66,6 +66,13 @@ def run_options(plan: Plan) -> RunOptions:
     return RunOptions(device=kind, index=int(index or 0), **given)  # type: ignore[arg-type]
 
 
+def gpu_index(plan: Plan) -> Optional[int]:
+    """Which NVIDIA GPU the plan's backend runs on; None where it runs on none."""
+    entry = BACKENDS.get(plan.backend)
+    is_asked = str(plan.options.get("device", "")).startswith("cuda")
+    return run_options(plan).index if is_asked or (entry and entry.needs_nvidia) else None
+
+
 def _bad(name: str, value: object, allowed: str, is_name: bool = False) -> BackendError:
     what = f"unknown option '{name}'" if is_name else f"option {name} = {value!r}"
     return BackendError("load", f"{what}; allowed: {allowed}", "mend [options] in the device's profile")

@@ -68,7 +68,7 @@ def prepare(onnxruntime: Any, options: RunOptions) -> None:
 
 
 def accelerator(options: RunOptions) -> Accelerator:
-    """What the GPU tells; ONNX Runtime has no device clock to ask, and NVML alone knows what memory it holds."""
+    """What the GPU tells; ONNX Runtime has no device clock to ask, and from Python no figures of its arena."""
     stated = {
         "provider": _PROVIDERS[options.provider],
         "cudnn_benchmark": options.cudnn_benchmark,

@@ -52,6 +52,8 @@ def environment() -> Dict[str, Any]:
         "power": _power_source(),
         "battery_share": _battery_share(),
         "load_1min": _load(),
+        "memory_bytes": _least(_physical_bytes(), _group_bytes("max")),
+        "memory_available_bytes": _least(_meminfo_bytes("MemAvailable"), _group_left_bytes()),
     }
     facts.update(sensors())
     return {name: value for name, value in facts.items() if value is not None}
@@ -107,6 +109,35 @@ def peak_rss_bytes() -> Optional[int]:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
+class PeakRss:
+    """The most memory that this process has held: in its life, and from `begin_measuring` on."""
+
+    def __init__(self) -> None:
+        self._before_bytes: Optional[int] = None
+        self._has_begun = self._is_anew = False
+
+    def begin_measuring(self) -> None:
+        """Has the system's mark begin anew at what is held now; only the first call does anything."""
+        if self._has_begun:
+            return
+        self._has_begun, self._before_bytes = True, peak_rss_bytes()
+        try:
+            with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
+                # As proc(5) documents it: the mark alone, no page is touched.
+                file.write("5")
+            self._is_anew = True
+        except OSError:
+            pass
+
+    def life_bytes(self) -> Optional[int]:
+        known = [value for value in (self._before_bytes, peak_rss_bytes()) if value is not None]
+        return max(known, default=None)
+
+    def measuring_bytes(self) -> Optional[int]:
+        """None where the system's mark cannot begin anew, or nothing was measured."""
+        return peak_rss_bytes() if self._is_anew else None
+
+
 def _difference(later: Optional[int], earlier: Optional[int]) -> Optional[int]:
     # Threads that ended in between take their delay with them: never below zero.
     return None if later is None or earlier is None else max(0, later - earlier)
@@ -127,6 +158,46 @@ def _involuntary_switches() -> Optional[int]:
     except ImportError:
         return None
     return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+
+
+def _physical_bytes() -> Optional[int]:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _meminfo_bytes(name: str) -> Optional[int]:
+    for line in (_text("/proc/meminfo") or "").splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _group_bytes(what: str) -> Optional[int]:
+    """`max` or `current` of the control group, as a container limits it; None where there is no limit."""
+    number = _number(_group_file(what))
+    return None if number is None else int(number)
+
+
+def _group_file_bytes() -> int:
+    lines = (_text(_group_file("stat")) or "").splitlines()
+    return next((int(line.split()[1]) for line in lines if line.startswith("inactive_file ")), 0)
+
+
+def _group_file(what: str) -> str:
+    group = next((line[3:] for line in (_text("/proc/self/cgroup") or "").splitlines() if line.startswith("0::")), "")
+    return f"/sys/fs/cgroup{group}/memory.{what}"
+
+
+def _group_left_bytes() -> Optional[int]:
+    most, used = _group_bytes("max"), _group_bytes("current")
+    # Pages of files that nobody has read again lately count as used, and are given up first.
+    return None if most is None or used is None else max(0, most - max(0, used - _group_file_bytes()))
+
+
+def _least(*values: Optional[int]) -> Optional[int]:
+    return min((value for value in values if value is not None), default=None)
 
 
 def _load() -> Optional[float]:

@@ -6,9 +6,11 @@ in the host's own process with a virtual one. Neither the timed loop nor the ans
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Optional
+import dataclasses
+import time
+from typing import Any, Callable, Dict, Optional, Union
 
-from vitprof.runner import instructions, loop, sensors
+from vitprof.runner import energy, instructions, loop, sensors
 from vitprof.runner.backends import Accelerator, Session, accelerator_of, graph_timer_of, remote_of, timed_call
 from vitprof.runner.wire import (
     Block,
@@ -25,27 +27,29 @@ from vitprof.runner.wire import (
     WireError,
 )
 
-# NVML's counter moves in steps of tens of milliseconds: over this long a step is an error of a few per cent.
-_ENERGY_NS = 2_000_000_000
-
-
-def call_energy_j(call: Callable[[], None], accelerator: Accelerator, clock: loop.Clock) -> Optional[float]:
-    """The energy of one call, over two seconds of calls; None where the device does not count it."""
-    before_j = accelerator.energy_j()
-    if before_j is None:
-        return None
-    calls = len(loop.timed(call, clock, 1, minimum=1, until_ns=clock() + _ENERGY_NS))
-    after_j = accelerator.energy_j()
-    return None if after_j is None else (after_j - before_j) / calls
-
 
 class Server:
-    """Loads the model of `plan` (each cold time measured once, here), then answers."""
+    """Loads the model of `plan` (each cold time measured once, here), then answers.
 
-    def __init__(self, plan: Plan, load: Callable[[Plan], Session], version: str, clock: loop.Clock) -> None:
+    `source` tells the energy by the real clock, or why nothing does; None: it is not asked for.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        load: Callable[[Plan], Session],
+        version: str,
+        clock: loop.Clock,
+        source: Union[energy.Source, energy.Missing, None] = None,
+    ) -> None:
         self._plan = plan
         self._clock = clock
-        environment = sensors.environment()
+        self._source = None if isinstance(source, energy.Missing) else source
+        self._peak_rss = sensors.PeakRss()
+        environment = {**sensors.environment(), **energy.facts(source)}
+        # Before the model is there: what the device takes at rest is not the model's.
+        idle = energy.over(self._source, time.sleep) if self._source else None
+        self._idle_power_w = idle.power_w if idle else None
         start = clock()
         self._session = load(plan)
         load_ns = clock() - start
@@ -74,6 +78,7 @@ class Server:
     def answer(self, request: Message) -> Message:
         """The answer to one request; `WireError` for a message that is none."""
         if isinstance(request, BlockRequest):
+            self._peak_rss.begin_measuring()
             return self._block(request.index)
         if isinstance(request, OutputsRequest):
             return self._outputs(request.path)
@@ -86,12 +91,40 @@ class Server:
     def end(self) -> End:
         accelerator = accelerator_of(self._session)
         environment = {**sensors.environment(), **self._device_environment()}
+        # In this order: a process grows a little by being asked, and the whole must not be less than the part.
+        measuring_bytes = self._peak_rss.measuring_bytes()
+        end = End(self._peak_rss.life_bytes(), environment, peak_rss_measuring_bytes=measuring_bytes)
+        if self._source:
+            end = self._with_energy(end, self._source)
         if accelerator is None:
-            return End(sensors.peak_rss_bytes(), environment)
-        energy_j = call_energy_j(self._call(), accelerator, self._clock)
-        peak_bytes = accelerator.peak_bytes()
-        # Last, because a graph holds memory of its own.
-        return End(sensors.peak_rss_bytes(), environment, peak_bytes, energy_j, self._launch_share(accelerator))
+            return end
+        return dataclasses.replace(
+            end,
+            peak_device_bytes=accelerator.peak_bytes(),
+            peak_device_nvml_bytes=accelerator.driver_peak_bytes(),
+            # Last, because a graph holds memory of its own.
+            launch_share=self._launch_share(accelerator),
+        )
+
+    def _with_energy(self, end: End, source: energy.Source) -> End:
+        """`end` with the energy of a call, over calls without a pause; they are no samples."""
+        calls = 0
+
+        def call_for(seconds: float) -> None:
+            nonlocal calls
+            until_ns = self._clock() + round(seconds * 1e9)
+            calls = len(loop.timed(self._call(), self._clock, 1, minimum=1, until_ns=until_ns))
+
+        used = energy.over(source, call_for)
+        if used is None:
+            return end
+        return dataclasses.replace(
+            end,
+            call_energy_j=used.joules / calls,
+            energy_source=source.name,
+            power_w=used.power_w,
+            idle_power_w=self._idle_power_w,
+        )
 
     def _call(self) -> Callable[[], None]:
         return timed_call(self._session, self._plan.region)

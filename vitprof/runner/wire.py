@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any, Mapping, Optional, Tuple, Type, Union
 
 Option = Union[str, int, float, bool, None]
+# What a `Failure.kind` says: memory ran out, the processor's or an accelerator's; or the way to the device is gone.
+OUT_OF_MEMORY, LINK_LOST = "out of memory", "link lost"
 
 
 class WireError(ValueError):
@@ -58,6 +60,8 @@ class Plan:
     # Load with the runtime's own profiler on; the files that it writes have this path as their beginning. It costs
     # time in every call: such a process answers a `ProfileRequest` and is never timed.
     profile_path: Optional[str] = None
+    # Watch how much energy the device takes: at rest before the model is loaded, and over further calls at the end.
+    with_energy: bool = False
     # Where the engine is to be left that the runtime made of the artifact, for who exports it.
     engine_path: Optional[str] = None
     # The process ends by itself this long after it has read the Plan, whatever it is doing.
@@ -226,14 +230,23 @@ class Counts:
 
 @dataclass(frozen=True)
 class End:
+    # Of the whole process, what loading took among it.
     peak_rss_bytes: Optional[int]
     environment: Mapping[str, Any] = field(default_factory=dict)
-    # Of the accelerator's own memory; None where none ran it, or it does not tell.
+    # Of the accelerator's own memory, by the runtime's allocator; None where none ran it, or it does not tell.
     peak_device_bytes: Optional[int] = None
-    # Of one call by the accelerator's own counter, over calls without a pause; what it uses idly is in it.
+    # Of one call, over calls without a pause; what the device uses at rest is in it.
     call_energy_j: Optional[float] = None
     # Share of a call, by the accelerator's own clock, that the same call recorded as one graph does not take, 0-1.
     launch_share: Optional[float] = None
+    # From the first block on.
+    peak_rss_measuring_bytes: Optional[int] = None
+    # Of the accelerator's memory as its driver sees it, code and context among it, at the readings between blocks.
+    peak_device_nvml_bytes: Optional[int] = None
+    # What counted the energy; the mean power over those calls, and at rest before the model was loaded.
+    energy_source: Optional[str] = None
+    power_w: Optional[float] = None
+    idle_power_w: Optional[float] = None
 
 
 @dataclass(frozen=True)
@@ -244,6 +257,8 @@ class Failure:
     error: str
     remedy: str
     detail: str = ""
+    # `OUT_OF_MEMORY` or `LINK_LOST`, known and not guessed; None: anything else, and whatever an older runner sends.
+    kind: Optional[str] = None
 
 
 # What a process is told first, and what it is for.

@@ -38,6 +38,8 @@ class Journal:
     def write(self, kind: str, value: Any) -> None:
         """One line. A dataclass is written as its fields."""
         fields = dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+        # A Failure has a kind too, which must not take the place of the line's.
+        fields = {"own_kind" if name == "kind" else name: one for name, one in fields.items()}
         line = json.dumps({"kind": kind, **fields}, default=str, separators=(",", ":")) + "\n"
         self._guarded(lambda: self._file.write(line.encode()))
 

@@ -13,12 +13,22 @@ from enum import StrEnum
 
 from vitprof import __version__
 
+# How the command of a run begins that measured nothing.
+IMPORT = "import"
+
 
 class Origin(StrEnum):
     """Whether this program measured a row for this store or read it from a file."""
 
     MEASURED = "measured"
     IMPORTED = "imported"
+
+
+class Gate(StrEnum):
+    """What the regression gate said of a run."""
+
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
 
 
 @dataclass(frozen=True)
@@ -29,13 +39,25 @@ class StoredRun:
     started_at: str
     vitprof_version: str
     command: str
+    # Of a sweep: its plan as text, and what finds an unfinished run of the same plan.
+    plan_hash: str | None = None
+    plan: str | None = None
+    # In UTC; None: it was not finished, or it was of a command that does not say so.
+    finished_at: str | None = None
+    # One of `Gate`; None: it was not judged.
+    gate: str | None = None
 
 
-def new_run(command: str) -> StoredRun:
+def new_run(command: str, *, plan: str | None = None, plan_hash: str | None = None) -> StoredRun:
     """A run that begins now, under an id that no other has."""
     now = datetime.now(UTC)
     return StoredRun(
-        f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}", now.isoformat(timespec="seconds"), __version__, command
+        f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}",
+        now.isoformat(timespec="seconds"),
+        __version__,
+        command,
+        plan_hash,
+        plan,
     )
 
 

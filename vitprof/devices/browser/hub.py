@@ -19,6 +19,7 @@ from typing import Any
 
 from vitprof.runner.hold import IN_USE_STAGE
 from vitprof.runner.wire import (
+    LINK_LOST,
     FactsRequest,
     Failure,
     Hold,
@@ -236,7 +237,8 @@ class Hub:
         with self._changed:
             page = next((one for one in self._pages.values() if one.name == name), None)
             if page is None:
-                raise Refused(Failure("link", f"the page '{name}' is not connected", "open it again, then run again"))
+                what, remedy = f"the page '{name}' is not connected", "open it again, then run again"
+                raise Refused(Failure("link", what, remedy, kind=LINK_LOST))
             other = next((link for link in page.links.values() if link.owner != owner and link.is_use), None)
             link = Link(secrets.token_hex(8), page, owner, who, task, deliver)
             if other and link.is_use:
@@ -276,7 +278,7 @@ class Hub:
 
     def _drop(self, page: Page, why: str, remedy: str = _STAY) -> None:
         """Fails what runs on a page that is gone."""
-        failure = Failure("link", why, remedy)
+        failure = Failure("link", why, remedy, kind=LINK_LOST)
         for link in list(page.links.values()):
             link.deliver(line_from_message(failure))
         page.links.clear()

@@ -15,8 +15,8 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from vitprof.runner.backends import litert_gpu
-from vitprof.runner.wire import Failure, Plan
+from vitprof.runner.backends import SMALLER, is_out_of_memory, litert_gpu
+from vitprof.runner.wire import OUT_OF_MEMORY, Failure, Plan
 
 BACKENDS = ("litert", "litert-gpu")
 # Where the program is got, by the name of the project: no address of a download is kept here.
@@ -207,8 +207,9 @@ def failure_from_output(text: str, status: int) -> Failure:
         what = f"benchmark_model does not run there: {_last_line(text) or f'status {status}'}"
         return Failure("load", what, f"take the one for the device's processor: {WHERE_TO_GET_IT}", detail)
     if status in (9, 137, -9):
-        what = "benchmark_model was killed (SIGKILL): Android does this when memory runs out"
-        return Failure(stage, what, "close other apps, or use a smaller model, --batch or --size", detail)
+        # Android's own killer of what takes too much memory does it so, and counts nowhere what it has done.
+        what = "benchmark_model was killed (SIGKILL), nobody says by whom"
+        return Failure(stage, what, f"if memory was short, close other apps, or {SMALLER}", detail)
     refused = litert_gpu.refused_operators(_without_level(text))
     if refused or "Disallowed CPU fallback detected" in text:
         error = litert_gpu.load_error("some operators would run on the processor", _without_level(text))
@@ -217,6 +218,8 @@ def failure_from_output(text: str, status: int) -> Failure:
     what = f"benchmark_model: {said[0] if said else _last_line(text) or 'not a word'} (status {status})"
     if any(sign in text.lower() for sign in _NO_GPU):
         return Failure(stage, what, "measure with --backend litert, on the processor", detail)
+    if any(is_out_of_memory(one) for one in said):
+        return Failure(stage, f"out of memory: {what}", SMALLER, detail, OUT_OF_MEMORY)
     return Failure(stage, what, "see all that it said with --debug", detail)
 
 

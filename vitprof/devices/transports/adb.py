@@ -27,6 +27,7 @@ from vitprof.errors import UnreachableError, VitprofError
 from vitprof.records import Device
 from vitprof.runner.processor import core_numbers
 from vitprof.runner.wire import (
+    LINK_LOST,
     Block,
     BlockRequest,
     End,
@@ -170,7 +171,8 @@ class ToolLink:
             if isinstance(asked, EndRequest):
                 return self._end(timeout_s)
         except VitprofError as error:
-            raise RunnerFailed(Failure("device", error.message, error.remedy)) from error
+            kind = LINK_LOST if isinstance(error, UnreachableError) else None
+            raise RunnerFailed(Failure("device", error.message, error.remedy, kind=kind)) from error
         what = f"a {type(asked).__name__} is nothing that benchmark_model can be asked"
         raise RunnerFailed(Failure("run", what, "profile the model on another --device"))
 
@@ -284,7 +286,8 @@ class ToolLink:
             raise RunnerFailed(Failure("run", what, remedy, text[-4_000:]))
         if status is None:
             what = f"Android device {self._adb.serial}: {own_error(text) or 'the link was cut'}"
-            raise RunnerFailed(Failure("device", what, "plug it in again, and look with: adb devices", text[-4_000:]))
+            remedy = "plug it in again, and look with: adb devices"
+            raise RunnerFailed(Failure("device", what, remedy, text[-4_000:], LINK_LOST))
         if status != 0:
             raise RunnerFailed(tool.failure_from_output(text, status))
         try:

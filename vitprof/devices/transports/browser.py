@@ -18,7 +18,7 @@ from vitprof.errors import UnreachableError, VitprofError
 from vitprof.places import places
 from vitprof.records import Device
 from vitprof.runner.hold import who_am_i
-from vitprof.runner.wire import Failure, Message, Task, WireError, line_from_message, message_from_line
+from vitprof.runner.wire import LINK_LOST, Failure, Message, Task, WireError, line_from_message, message_from_line
 
 _HASH_CHUNK_BYTES = 1 << 20
 _AWAKE = "keep the page open and in front, and the screen on; or allow more time with --timeout"
@@ -70,7 +70,7 @@ class BrowserLink:
         try:
             connection, file = control.connect(state, ask="link", page=page, owner=owner, who=who_am_i())
         except UnreachableError as error:
-            raise RunnerFailed(Failure("link", error.message, error.remedy)) from error
+            raise RunnerFailed(Failure("link", error.message, error.remedy, kind=LINK_LOST)) from error
         file.close()
         self._connection = connection
         self.send(task)
@@ -113,7 +113,7 @@ class BrowserLink:
             if not data:
                 self.close()
                 error = control.lost()
-                raise RunnerFailed(Failure("link", error.message, error.remedy))
+                raise RunnerFailed(Failure("link", error.message, error.remedy, kind=LINK_LOST))
             self._buffer += data
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vitprof.devices.transports import RunnerFailed
-from vitprof.runner.backends import fake
+from vitprof.runner.backends import fake, is_out_of_memory
 from vitprof.runner.serve import Server
-from vitprof.runner.wire import Block, EndRequest, Facts, Failure, Hold, Message, Plan, Task
+from vitprof.runner.wire import OUT_OF_MEMORY, Block, EndRequest, Facts, Failure, Hold, Message, Plan, Task
 
 # About the length of the calls that recorded noise is made of.
 _SLICE_NS = 4_000_000
@@ -114,7 +114,9 @@ class FakeLink:
                 self._server = Server(self._plan, self._loaded, fake.version(), self._clock)
             return ask(self._server)
         except (RuntimeError, MemoryError) as error:
-            failure = Failure(stage, f"{type(error).__name__}: {error}", "none: the fake backend was asked to fail")
+            kind = OUT_OF_MEMORY if is_out_of_memory(error) else None
+            remedy = "none: the fake backend was asked to fail"
+            failure = Failure(stage, f"{type(error).__name__}: {error}", remedy, kind=kind)
             if stage == "load":
                 raise RunnerFailed(failure) from error
             return failure

@@ -15,13 +15,23 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
+from vitprof.devices.memory_kills import memory_kills
 from vitprof.devices.runner_zip import runner_zip
 from vitprof.devices.transports import RunnerFailed
 from vitprof.devices.transports.hold_here import HoldHere
 from vitprof.runner.lease import EXIT_DEADLINE, EXIT_LEASE_ENDED
-from vitprof.runner.wire import Failure, Hold, Message, Task, WireError, line_from_message, message_from_line
+from vitprof.runner.wire import (
+    OUT_OF_MEMORY,
+    Failure,
+    Hold,
+    Message,
+    Task,
+    WireError,
+    line_from_message,
+    message_from_line,
+)
 
 # How long a process may take to notice that its lease has ended; it calls os._exit at once.
 _GRACE_S = 2.0
@@ -31,6 +41,15 @@ _READ_BYTES = 1 << 16
 _LONGEST_LINE_BYTES = 1 << 24
 # Python's own status where the program that it is to run is not there.
 _PYTHON_FOUND_NO_FILE = 2
+_FREE = "close other programs, or use a smaller model, --batch or --size; then run again"
+
+
+class Death(NamedTuple):
+    """What happened to a runner that ended without a word, what to type, and `Failure.kind`."""
+
+    error: str
+    remedy: str
+    kind: str | None = None
 
 
 class LocalTransport:
@@ -67,11 +86,11 @@ class LocalLink:
         command: list[str],
         task: Task,
         *,
-        death: Callable[[int, str], tuple[str, str]] | None = None,
+        death: Callable[[int, str], Death] | None = None,
         retold: Callable[[Failure], Failure] = lambda failure: failure,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self._death_from = death or death_from_status
+        self._death_from = death or _DeathHere()
         self._retold = retold
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - read when the process has died
         try:
@@ -189,8 +208,8 @@ class LocalLink:
             self._kill()
             status = self._process.returncode
         said = self._stderr_tail()
-        error, remedy = self._death_from(status, said)
-        return Failure(self._stage, error, remedy, said)
+        error, remedy, kind = self._death_from(status, said)
+        return Failure(self._stage, error, remedy, said, kind)
 
     def _kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -203,23 +222,40 @@ class LocalLink:
         return self._stderr.read().decode(errors="replace").strip()
 
 
-def death_from_status(status: int, said: str = "") -> tuple[str, str]:
-    """(what happened, what to type) for a runner that ended with `status` (negative: the signal that killed it).
+class _DeathHere:
+    """Of a process that is started on this machine after this was made."""
 
-    `said`: the end of its standard error.
+    def __init__(self) -> None:
+        self._kills = memory_kills()
+
+    def __call__(self, status: int, said: str) -> Death:
+        kills = memory_kills()
+        return death_from_status(status, said, for_memory=kills is not None and kills != self._kills)
+
+
+def death_from_status(status: int, said: str = "", *, for_memory: bool = False) -> Death:
+    """How a runner ended with `status` (negative: the signal that killed it).
+
+    `said`: the end of its standard error. `for_memory`: the kernel has killed for want of memory meanwhile.
     """
-    if status == -signal.SIGKILL:
-        return (
-            "the runner was killed (SIGKILL): the kernel does this when memory runs out",
-            "close other programs, or use a smaller model, --batch or --size; then run again",
-        )
     if status < 0:
-        name = signal.Signals(-status).name if -status in set(signal.Signals) else str(-status)
-        return f"the runner crashed ({name})", "upgrade the runtime, or try another --backend; detail with --debug"
+        return _death_by_signal(-status, said, for_memory)
     if status == _PYTHON_FOUND_NO_FILE and "can't open file" in said:
-        return "the runner is gone from the device", "run again: it is put there anew"
+        return Death("the runner is gone from the device", "run again: it is put there anew")
     if status == EXIT_DEADLINE:
-        return "the runner reached its deadline", "allow more time with --timeout"
+        return Death("the runner reached its deadline", "allow more time with --timeout")
     if status == EXIT_LEASE_ENDED:
-        return "the runner lost its connection to vitprof", "run again"
-    return f"the runner ended with status {status} without a word", "see the detail with --debug"
+        return Death("the runner lost its connection to vitprof", "run again")
+    return Death(f"the runner ended with status {status} without a word", "see the detail with --debug")
+
+
+def _death_by_signal(number: int, said: str, for_memory: bool) -> Death:
+    if number == signal.SIGKILL and for_memory:
+        return Death("out of memory: the kernel killed the runner (SIGKILL), by its own count", _FREE, OUT_OF_MEMORY)
+    if number == signal.SIGKILL:
+        return Death("the runner was killed (SIGKILL), nobody says by whom", f"if memory was short, {_FREE}")
+    if number == signal.SIGABRT and "std::bad_alloc" in said:
+        return Death("out of memory: the runtime ended the runner (std::bad_alloc)", _FREE, OUT_OF_MEMORY)
+    name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
+    remedy = "upgrade the runtime, or try another --backend; detail with --debug"
+    return Death(f"the runner crashed ({name})", remedy)

@@ -7,23 +7,22 @@ there.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shlex
 from pathlib import Path
 
-from vitprof.devices import setup
+from vitprof.devices import memory_kills, setup
 from vitprof.devices.runner_zip import runner_zip
 from vitprof.devices.shipping import Parcels
 from vitprof.devices.site import Site, fetched, sent
 from vitprof.devices.ssh_client import death, environment
 from vitprof.devices.transports import RunnerFailed
-from vitprof.devices.transports.local import LocalLink, death_from_status
+from vitprof.devices.transports.local import Death, LocalLink, death_from_status
 from vitprof.errors import UnreachableError, VitprofError
 from vitprof.records import Device
-from vitprof.runner.wire import Failure, Task
+from vitprof.runner.wire import LINK_LOST, Failure, Task
 
-# Not `exec`: a shell that stays behind turns the signal which killed a runner into a status that reaches the host.
-_RUN = '"$1" "$2"; exit $?'
 _KILLED = 128
 _CANNOT_RUN = (126, 127)
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
@@ -75,32 +74,34 @@ class SshTransport:
         try:
             if not self._site.is_up():
                 self._site.begin_anew()
-            words = ["exec", "sh", "-c", _RUN, "vitprof", self._python, self.place(str(self._zip))]
+            words = ["exec", "sh", "-c", memory_kills.SCRIPT, "vitprof", self._python, self.place(str(self._zip))]
             command = self._site.ssh.command(words)
         except VitprofError as error:
-            raise RunnerFailed(Failure("device", error.message, error.remedy)) from error
+            kind = LINK_LOST if isinstance(error, UnreachableError) else None
+            raise RunnerFailed(Failure("device", error.message, error.remedy, kind=kind)) from error
         return LocalLink(command, task, death=self._death, retold=self._retold, environment=environment())
 
     def close(self) -> None:
         self._site.close()
         self._parcels.close()
 
-    def _death(self, status: int, said: str) -> tuple[str, str]:
+    def _death(self, status: int, said: str) -> Death:
         """Why a session ended without a word of the runner: the link, the shell there, or the runner itself."""
         told = death(self._device, status, said)
         if told is not None:
-            return told
+            return Death(*told, LINK_LOST)
         if status in _CANNOT_RUN:
-            return (
+            return Death(
                 f"device '{self._device.name}' cannot run its interpreter {self._python}",
                 f"make its environment anew: vitprof devices setup {shlex.quote(self._device.name)}",
             )
-        return death_from_status(_KILLED - status if status > _KILLED else status)
+        status = _KILLED - status if status > _KILLED else status
+        return death_from_status(status, said, for_memory=memory_kills.SIGN in said)
 
     def _retold(self, failure: Failure) -> Failure:
         """A runner's failure as the host's user can mend it."""
         remedy = setup.remedy(self._device, failure.error)
-        return Failure(failure.stage, failure.error, remedy or failure.remedy, failure.detail)
+        return dataclasses.replace(failure, remedy=remedy or failure.remedy)
 
 
 __all__ = ["SshTransport", "UnreachableError"]

@@ -7,16 +7,23 @@ that this table costs nothing to read: the host reads it too, to say what to ins
 from __future__ import annotations
 
 import importlib
+import re
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Mapping, Optional, Protocol, Tuple, Union
 
-from vitprof.runner.wire import Profile, ProfileRequest
+from vitprof.runner.wire import OUT_OF_MEMORY, Profile, ProfileRequest
 
-# Python, C++ and ONNX Runtime's arena; torch and the text of CUDA's errors; their names.
-_OUT_OF_MEMORY = (
-    *("memoryerror", "bad_alloc", "bad allocation", "failed to allocate"),
-    *("out of memory", "can't allocate memory", "outofmemory", "out_of_memory", "memoryallocation"),
+_OUT_OF_MEMORY = re.compile(
+    # Python; C++; ONNX Runtime's arena and XNNPACK, but not what LiteRT says when an operator refuses its shapes.
+    r"memoryerror|bad_alloc|bad allocation|failed to allocate(?! tensors)|smaller than requested bytes"
+    # torch on Linux and on Windows; the system, but not its linker, which lacks room in a table.
+    r"|can't allocate memory|not enough memory: you tried|cannot allocate memory(?! in static tls)"
+    # CUDA, Metal, oneDNN beneath OpenVINO; Vulkan; TensorRT; names of errors of CUDA, cuBLAS, cuDNN and OpenCL.
+    r"|out of memory|outofmemory|out_of_(?:host_|device_)?memory|gpu memory[^.]*could not be allocated"
+    r"|memoryallocation|_alloc_failed|cl_mem_object_allocation_failure",
+    re.IGNORECASE,
 )
+SMALLER = "use a smaller model, --batch or --size"
 
 
 # What is timed (`Plan.region`).
@@ -52,13 +59,13 @@ class Accelerator(Protocol):
         """Clock, temperature, power and throttling at this moment."""
 
     def peak_bytes(self) -> Optional[int]:
-        """The most device memory that the process has held, None where nobody tells."""
+        """The most device memory that the runtime's own allocator has held, None where it does not tell."""
+
+    def driver_peak_bytes(self) -> Optional[int]:
+        """The most that the process has held at any reading as the driver sees it: code and context are in it."""
 
     def call_ns(self) -> Optional[int]:
         """One more inference, timed by the device's own clock; None where it has none."""
-
-    def energy_j(self) -> Optional[float]:
-        """What the device has used since some moment; None where it does not count."""
 
 
 def accelerator_of(session: Session) -> Optional[Accelerator]:
@@ -109,18 +116,24 @@ def remote_of(session: Session) -> Optional[Remote]:
 
 
 class BackendError(Exception):
-    """A backend refused: `stage`, what happened, what to type next."""
+    """A backend refused: `stage`, what happened, what to type next; `kind` as in a `Failure`."""
 
-    def __init__(self, stage: str, message: str, remedy: str) -> None:
+    def __init__(self, stage: str, message: str, remedy: str, kind: Optional[str] = None) -> None:
         super().__init__(message)
         self.stage = stage
         self.remedy = remedy
+        self.kind = kind
+
+
+def out_of_memory(stage: str, said: str, where: str = "") -> BackendError:
+    """The refusal of a runtime for want of memory (`where`: of which), in its own words."""
+    return BackendError(stage, f"out of memory{where}: {said}", SMALLER, OUT_OF_MEMORY)
 
 
 def is_out_of_memory(said: Union[str, BaseException]) -> bool:
     """Whether a runtime gave up for want of memory, the processor's or a device's: each says it in its own way."""
     text = said if isinstance(said, str) else f"{type(said).__name__} {said}"
-    return any(sign in text.lower() for sign in _OUT_OF_MEMORY)
+    return _OUT_OF_MEMORY.search(text) is not None
 
 
 @dataclass(frozen=True)
@@ -229,7 +242,8 @@ BACKENDS: Mapping[str, Backend] = {
         needs_macos=True,
         has_e2e=True,
     ),
-    "fake": Backend("vitprof.runner.backends.fake", None, None, "", has_profile=True, has_e2e=True),
+    # It needs no file, and takes any that others load.
+    "fake": Backend("vitprof.runner.backends.fake", "onnx", None, "", has_profile=True, has_e2e=True),
 }
 
 

@@ -29,7 +29,7 @@ from functools import cached_property
 from importlib import metadata
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
-from vitprof.runner.backends import Accelerator, BackendError
+from vitprof.runner.backends import Accelerator, BackendError, is_out_of_memory, out_of_memory
 from vitprof.runner.images import array_of
 from vitprof.runner.profiles import coreml as plans
 from vitprof.runner.wire import Plan, Profile, ProfileRequest
@@ -179,7 +179,7 @@ class Units:
     def call_ns(self) -> Optional[int]:
         return None
 
-    def energy_j(self) -> Optional[float]:
+    def driver_peak_bytes(self) -> Optional[int]:
         return None
 
 
@@ -256,6 +256,8 @@ def estimated(
 def load_error(error: Exception) -> BackendError:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = lines[0] if lines else type(error).__name__
+    if is_out_of_memory(error):
+        return out_of_memory("load", said)
     return BackendError("load", f"Core ML cannot load the model: {said}", "export it again, or use --backend ort")
 
 

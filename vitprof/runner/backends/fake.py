@@ -2,7 +2,9 @@
 
 In the product, not in the tests, because `doctor` measures with it and because every transport has to survive its
 faults. Options of the Plan: `load_ns` and `call_ns` (how long loading and one call take; 0: no time), `copy_ns` (what
-the image and the outputs take on their way in a region `e2e`), `fault` and `fault_at`:
+the image and the outputs take on their way in a region `e2e`), `image_ns` (what each image of the batch adds to a
+call), `image_bytes` (what each takes of the fake device's memory) and `memory_bytes` (how much of that there is: a
+batch that takes more does not load), `fault` and `fault_at`:
 
     fault     what happens at the stage or call `fault_at` (load, outputs, profile, or a number of calls made)
     crash     the process kills itself (SIGKILL), as the kernel does when memory runs out
@@ -20,8 +22,9 @@ import os
 import signal
 import struct
 import time
-from typing import Callable, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
+from vitprof.runner.backends import Accelerator
 from vitprof.runner.wire import Plan, Profile, ProfiledOp, ProfileRequest
 
 _HANG_S = 3600
@@ -41,13 +44,15 @@ class FakeSession:
     def __init__(self, plan: Plan, wait: Callable[[int], None]) -> None:
         self.build_ns: Optional[int] = None
         self.placement_ops_share: Optional[float] = None
-        self._call_ns = int(plan.options.get("call_ns") or 0)
+        batch = plan.input_shape[0] if plan.input_shape else 1
+        self._call_ns = int(plan.options.get("call_ns") or 0) + batch * int(plan.options.get("image_ns") or 0)
         self._copy_ns = int(plan.options.get("copy_ns") or 0)
         self._fault = str(plan.options.get("fault") or "")
         self._fault_at = str(plan.options.get("fault_at") or "0")
         self._wait = wait
         self._calls = 0
         self._strike("load")
+        self.accelerator = _accelerator(batch, plan)
         if plan.options.get("load_ns"):
             self._wait(int(plan.options["load_ns"] or 0))
         if not self._fault and not self._call_ns:
@@ -81,6 +86,38 @@ class FakeSession:
     def _strike(self, stage: str) -> None:
         if self._fault and stage == self._fault_at:
             _FAULTS[self._fault]()
+
+
+class _FakeMemory:
+    """An `Accelerator` that knows how much memory its batch takes, and nothing else."""
+
+    def __init__(self, used_bytes: int) -> None:
+        self._used_bytes = used_bytes
+
+    def environment(self) -> Dict[str, Any]:
+        return {}
+
+    def sensors(self) -> Dict[str, Any]:
+        return {}
+
+    def peak_bytes(self) -> Optional[int]:
+        return self._used_bytes
+
+    def call_ns(self) -> Optional[int]:
+        return None
+
+    def driver_peak_bytes(self) -> Optional[int]:
+        return None
+
+
+def _accelerator(batch: int, plan: Plan) -> Optional[Accelerator]:
+    """The fake device; MemoryError where the batch does not fit it, None where no image takes any of its memory."""
+    if not plan.options.get("image_bytes"):
+        return None
+    used, there = batch * int(plan.options["image_bytes"] or 0), int(plan.options.get("memory_bytes") or 0)
+    if there and used > there:
+        raise MemoryError(f"{batch} images take {used} bytes of the fake device's {there}")
+    return _FakeMemory(used)
 
 
 def _nothing() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import metadata
 from typing import Any, List, Optional, Tuple
 
-from vitprof.runner.backends import BackendError
+from vitprof.runner.backends import BackendError, is_out_of_memory, out_of_memory
 from vitprof.runner.images import array_of
 from vitprof.runner.wire import Plan
 
@@ -67,6 +67,8 @@ def interpreter_of(plan: Plan) -> Any:
         interpreter = Interpreter(model_path=plan.artifact, num_threads=plan.threads)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise out_of_memory("load", _first_line(error)) from error
         message = f"LiteRT {version()} cannot load the file: {_first_line(error)}"
         raise BackendError("load", message, "export it again, or measure the model with --backend ort") from error
     return interpreter

@@ -17,7 +17,7 @@ import tempfile
 import time
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 
-from vitprof.runner.backends import Accelerator, BackendError
+from vitprof.runner.backends import Accelerator, BackendError, is_out_of_memory, out_of_memory
 from vitprof.runner.backends import litert as on_cpu
 from vitprof.runner.images import array_of
 from vitprof.runner.wire import Plan
@@ -109,7 +109,7 @@ class _Gpu:
     def call_ns(self) -> Optional[int]:
         return None
 
-    def energy_j(self) -> Optional[float]:
+    def driver_peak_bytes(self) -> Optional[int]:
         return None
 
 
@@ -141,6 +141,8 @@ def load_error(error: str, said: str) -> BackendError:
             remedy += "say what vitprof rewrote by itself), or measure the model with --backend litert"
             return BackendError("load", message, remedy)
         return BackendError("load", message, "measure the model with --backend litert, on the CPU")
+    if is_out_of_memory(lowered):
+        return out_of_memory("load", error)
     if any(sign in lowered for sign in _NO_GPU):
         return BackendError("load", f"LiteRT finds no GPU here: {error}", NO_GPU_REMEDY)
     return BackendError("load", f"LiteRT's GPU cannot take the file: {error}", "measure it with --backend litert")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import Any, Callable, List, Optional, Tuple
 
-from vitprof.runner.backends import BackendError
+from vitprof.runner.backends import BackendError, is_out_of_memory, out_of_memory
 from vitprof.runner.images import array_of
 from vitprof.runner.profiles import openvino as profiles
 from vitprof.runner.wire import Plan, Profile, ProfileRequest
@@ -51,6 +51,8 @@ class _OpenvinoSession:
             compiled = core.compile_model(model, "CPU", _config(plan))
             self.build_ns: Optional[int] = time.perf_counter_ns() - start_ns
         except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise out_of_memory("load", str(error)) from error
             raise BackendError("load", _load_error(error), "measure it with --backend ort") from error
         self._names = [name_of(output, index) for index, output in enumerate(compiled.outputs)]
         self._host_image = array_of(plan, 0)

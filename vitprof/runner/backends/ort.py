@@ -12,7 +12,7 @@ import dataclasses
 from typing import Any, Callable, List, Optional, Tuple
 
 from vitprof.runner import ort_devices
-from vitprof.runner.backends import Accelerator, BackendError, is_out_of_memory
+from vitprof.runner.backends import Accelerator, BackendError, is_out_of_memory, out_of_memory
 from vitprof.runner.images import array_of
 from vitprof.runner.options import RunOptions, run_options
 from vitprof.runner.profiles import ort as profiles
@@ -165,7 +165,7 @@ def load_error(error: Exception) -> BackendError:
     """What ONNX Runtime said when it refused a file, with a remedy by kind."""
     text = str(error)
     if is_out_of_memory(text):
-        return BackendError("load", f"out of memory: {text}", "use a smaller model, --batch or --size")
+        return out_of_memory("load", text)
     if "not implemented" in text.lower() or "NOT_IMPLEMENTED" in text:
         return BackendError("load", f"ONNX Runtime lacks an operator: {text}", "upgrade it: pip install -U onnxruntime")
     return BackendError(

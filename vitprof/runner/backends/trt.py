@@ -13,14 +13,15 @@ from typing import Any, Optional, Tuple
 
 from vitprof.runner import cuda
 from vitprof.runner.accelerator import nvidia
-from vitprof.runner.backends import BackendError, is_out_of_memory
-from vitprof.runner.engine import EngineSession, first_error, logger_of
+from vitprof.runner.backends import BackendError
+from vitprof.runner.engine import EngineSession, logger_of, refusal
 from vitprof.runner.engine_cache import cache_of, key_of_engine, key_of_gpu
 from vitprof.runner.options import RunOptions, run_options
 from vitprof.runner.wire import Plan
 
 _OLDEST_MAJOR = 10
 _ENGINE, _TIMINGS = "engine", "timings"
+_ELSEWHERE = "measure it with --backend ort; TensorRT's own words with --debug"
 
 
 def version() -> str:
@@ -54,9 +55,9 @@ def load(plan: Plan) -> EngineSession:
         engine, kept = runtime.deserialize_cuda_engine(built), built
     context = engine.create_execution_context() if engine else None
     if context is None:
-        raise _error("load", "TensorRT cannot load the engine that it has built", first_error(logger))
+        raise refusal("load", "TensorRT cannot load the engine that it has built", logger, _ELSEWHERE)
     session = EngineSession(library, plan, engine, context, gpu)
-    session.build_ns, session.owners = build_ns, (runtime, logger)
+    session.build_ns, session.runtime, session.logger = build_ns, runtime, logger
     finish(session, plan, options, gpu)
     if plan.engine_path and kept:
         with open(plan.engine_path, "wb") as file:
@@ -69,7 +70,9 @@ def finish(session: EngineSession, plan: Plan, options: RunOptions, gpu: cuda.Gp
     if options.cuda_graph and not plan.profile_path:
         session.use_graph()
     stated = {"cuda_graph": options.cuda_graph, "wait": "spin" if options.spin else "block"}
-    session.accelerator = nvidia(options, session.device_ns, gpu.used_bytes, stated)
+    # Now, while this process alone is starting: what others take later would be counted as its own.
+    used_bytes = gpu.used_bytes()
+    session.accelerator = nvidia(options, session.device_ns, lambda: used_bytes, stated)
 
 
 def _key(plan: Plan, options: RunOptions) -> str:
@@ -83,7 +86,8 @@ def build(library: Any, logger: Any, plan: Plan, options: RunOptions, timings: O
     parser = library.OnnxParser(network, logger)
     # By path, so that weights in a file beside it are found.
     if not parser.parse_from_file(plan.artifact):
-        raise _error("build", "TensorRT cannot read the ONNX file", parser_error(parser))
+        message = f"TensorRT cannot read the ONNX file: {parser_error(parser)}"
+        raise BackendError("build", message, _ELSEWHERE)
     config = builder.create_builder_config()
     configure(library, config, options)
     _fix_shape(builder, network, config, plan)
@@ -91,7 +95,7 @@ def build(library: Any, logger: Any, plan: Plan, options: RunOptions, timings: O
     config.set_timing_cache(timing_cache, ignore_mismatch=False)
     serialized = builder.build_serialized_network(network, config)
     if serialized is None:
-        raise _error("build", "TensorRT cannot build an engine", first_error(logger))
+        raise refusal("build", "TensorRT cannot build an engine", logger, _ELSEWHERE)
     return bytes(memoryview(serialized)), bytes(memoryview(timing_cache.serialize()))
 
 
@@ -126,9 +130,3 @@ def parser_error(parser: Any) -> str:
     error = parser.get_error(0)
     place = f"node {error.node_name()} ({error.node_operator()}): " if error.node_name() else ""
     return f"{place}{error.desc()}"
-
-
-def _error(stage: str, what: str, said: str) -> BackendError:
-    if is_out_of_memory(said):
-        return BackendError(stage, f"out of memory: {what}: {said}", "use a smaller model, --batch or --size")
-    return BackendError(stage, f"{what}: {said}", "measure it with --backend ort; TensorRT's own words with --debug")

@@ -12,7 +12,7 @@ from typing import Any
 from vitprof.runner import cuda
 from vitprof.runner.backends import BackendError
 from vitprof.runner.backends.trt import finish
-from vitprof.runner.engine import EngineSession, first_error, logger_of
+from vitprof.runner.engine import EngineSession, logger_of, refusal
 from vitprof.runner.engine_cache import cache_of, key_of_engine
 from vitprof.runner.options import RunOptions, run_options
 from vitprof.runner.wire import Plan
@@ -42,7 +42,7 @@ def load(plan: Plan) -> EngineSession:
     if context is None:
         raise _refused("kernels of the engine", options, logger)
     session = EngineSession(library, plan, engine, context, gpu)
-    session.build_ns, session.owners = time.perf_counter_ns() - start_ns, (runtime, logger)
+    session.build_ns, session.runtime, session.logger = time.perf_counter_ns() - start_ns, runtime, logger
     finish(session, plan, options, gpu)
     return session
 
@@ -65,8 +65,8 @@ def _context(engine: Any, plan: Plan, options: RunOptions) -> Any:
 
 def _refused(what: str, options: RunOptions, logger: Any) -> BackendError:
     driver = cuda.driver_facts(options.index)
-    message = (
+    what = (
         f"TensorRT-RTX {version()} cannot load the {what} on {driver.name} "
-        f"(compute capability {driver.compute_capability}): {first_error(logger)}"
+        f"(compute capability {driver.compute_capability})"
     )
-    return BackendError("load", message, "measure it with --backend trt, ort or torch")
+    return refusal("load", what, logger, "measure it with --backend trt, ort or torch")

@@ -285,15 +285,17 @@ function failureOf(error, stage = "run") {
   const text = reasons.join("; ").slice(0, 500) || `${error.name ?? "Error"}: ${error.message ?? error}`;
   if (error instanceof Refusal)
     return { type: "failure", stage: error.stage, error: error.message, remedy: error.remedy, detail };
-  const remedy = OUT_OF_MEMORY.test(text)
+  const isShort = OUT_OF_MEMORY.test(text);
+  const remedy = isShort
     ? "use a smaller model, --batch or --size; on a phone --threads 1 needs less"
     : `see the detail with --debug${isOnGpu ? "; or measure the model with --backend litert" : ""}`;
   return {
     type: "failure",
     stage,
-    error: OUT_OF_MEMORY.test(text) ? `out of memory: ${text}` : text,
+    error: isShort ? `out of memory: ${text}` : text,
     remedy,
     detail,
+    kind: isShort ? "out of memory" : null,
   };
 }
 

@@ -1,0 +1,215 @@
+"""`vitprof results show`, `diff`, `export` and `prune` as a user types them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import pytest
+
+from tests.report import samples
+from vitprof.cli import main
+from vitprof.report.document import dicts_from_results
+from vitprof.store.raw_samples import document_from_samples
+from vitprof.store.results import open_store
+from vitprof.store.runs import StoredRun
+
+
+class Said(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Vitprof(Protocol):
+    def __call__(self, data: Path, *words: str) -> Said: ...
+
+
+@pytest.fixture
+def vitprof(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Vitprof:
+    """The command line in this process: none of these commands measures anything."""
+
+    def run(data: Path, *words: str) -> Said:
+        monkeypatch.setenv("VITPROF_DATA_DIR", str(data))
+        with pytest.raises(SystemExit) as end:
+            main(list(words))
+        return Said(int(end.value.code or 0), *capsys.readouterr())
+
+    return run
+
+
+def rows_of(vitprof: Vitprof, data: Path, *words: str) -> list[dict[str, Any]]:
+    done = vitprof(data, "results", "list", "--json", "-", *words)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    rows: list[dict[str, Any]] = json.loads(done.stdout)["results"]
+    return rows
+
+
+def _row(model: str, ratio: float, **changes: Any) -> dict[str, Any]:
+    [row] = dicts_from_results([samples.ok()])
+    relative = {**row["relative"], "ratio": ratio, "ci95": [ratio * 0.995, ratio * 1.005]}
+    return {**row, "model": model, "relative": relative, **changes}
+
+
+def _failed(model: str) -> dict[str, Any]:
+    failure = {"stage": "run", "error": "it \x1b[31mbroke", "remedy": "mend it"}
+    nothing = dict.fromkeys(("latency_ns", "relative", "throughput_images_per_s", "grade", "cold_ns", "memory"))
+    return {**_row(model, 1.0), **nothing, "outcome": "failed", "failure": failure}
+
+
+@pytest.fixture
+def two_runs(tmp_path: Path) -> Path:
+    """`first` and `second`, a month apart: of five cells one is slower, one faster, one the same, one broke."""
+    raw = document_from_samples(samples.samples(), samples.PROTOCOL)
+    first = [_row("slow", 2.0), _row("quick", 2.0), _row("like", 2.0), _row("broke", 2.0), _row("else", 2.0)]
+    second = [
+        *(_row("slow", 2.4), _row("quick", 1.5), _row("like", 2.001), _failed("broke")),
+        _row("else", 2.0, protocol_hash="another"),
+    ]
+    with open_store(tmp_path / "results.sqlite") as store:
+        for month, name, rows in ((4, "first", first), (5, "second", second)):
+            at = f"2026-0{month}-01T12:00:00+00:00"
+            run = StoredRun(f"{name}-{'ab' * 4}", at, "0.1.0", "latency")
+            store.add(run, [{**row, "started_at": at} for row in rows], samples=[raw, *[None] * 4])
+    return tmp_path
+
+
+def test_diff_tells_what_became_of_every_cell_and_fails_where_something_is_worse(
+    vitprof: Vitprof, two_runs: Path
+) -> None:
+    done = vitprof(two_runs, "results", "diff", "first", "latest")
+    head, *lines = done.stdout.splitlines()
+    assert (done.returncode, done.stderr) == (1, "")
+    assert head.startswith("second-abababab against first-abababab: 1 broke, 1 slower, ")
+    assert "1 faster" in head and "1 same" in head
+    words = {line.split()[1]: line for line in lines if line.split()[0].endswith(":")}
+    assert words["slow"].startswith("slower: slow 224x224, batch 1, fp32 on local, ort: 1.2 ×")
+    assert words["quick"].startswith("faster: ") and "like" not in words
+    assert words["broke"].startswith("broke: ") and "it broke" in words["broke"] and "\x1b" not in done.stdout
+    # The other way round nothing is worse.
+    told = vitprof(two_runs, "results", "diff", "second", "first", "--json", "-")
+    read = json.loads(told.stdout)
+    assert told.returncode == 1
+    assert {one["model"]: one["kind"] for one in read["changes"]}["quick"] == "slower"
+
+
+def test_diff_of_two_rows_and_of_one_run_with_itself(vitprof: Vitprof, two_runs: Path) -> None:
+    with open_store(two_runs / "results.sqlite") as store:
+        slow = sorted(one.id for one in store.rows("slow", is_all=True))
+    done = vitprof(two_runs, "results", "diff", *map(str, slow), "--json", "-")
+    [change] = json.loads(done.stdout)["changes"]
+    assert done.returncode == 1 and change["kind"] == "slower" and change["ratio"] == pytest.approx(1.2)
+    assert change["ci95"][0] < 1.2 < change["ci95"][1]
+    same = vitprof(two_runs, "results", "diff", "first", "first")
+    assert same.returncode == 0 and same.stdout.endswith("against first-abababab: 5 same\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("show", "99"), "has no row 99"),
+        (("show", "third"), "no run 'third'"),
+        (("show", ""), "several runs begin with ''"),
+        (("diff", "first", "third"), "no run 'third'"),
+        (("prune",), "needs a rule"),
+        (("prune", "--keep", "-1"), "--keep -1 is below 0"),
+        (("prune", "--older-than", "soon"), "--older-than 'soon' is no age"),
+        (("prune", "--older-than", "99999999999y"), "is no age"),
+        (("export",), "--jsonl FILE or --csv FILE"),
+        (("export", "--csv", "no/x.csv"), "does not exist"),
+        (("list", "--limit", "0"), "--limit 0 is below 1"),
+    ],
+)
+def test_what_cannot_be_meant_is_told(vitprof: Vitprof, two_runs: Path, words: tuple[str, ...], said: str) -> None:
+    done = vitprof(two_runs, "results", *words)
+    assert done.returncode == 2 and said in done.stderr and "→" in done.stderr and done.stdout == ""
+
+
+@pytest.mark.parametrize("words", ["show 1", "diff 1 2", "export --csv -", "prune --keep 1"])
+def test_a_store_that_is_not_there_is_not_made(vitprof: Vitprof, tmp_path: Path, words: str) -> None:
+    done = vitprof(tmp_path / "data", "results", *words.split())
+    assert done.returncode == 2 and "there is no results store" in done.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_show_has_everything_of_a_row(vitprof: Vitprof, two_runs: Path) -> None:
+    [slow] = [row for row in rows_of(vitprof, two_runs) if row["model"] == "slow"]
+    with open_store(two_runs / "results.sqlite") as store:
+        [stored] = store.rows("slow")
+    text = vitprof(two_runs, "results", "show", str(stored.id)).stdout
+    assert text.startswith("run second-abababab: latency, vitprof 0.1.0\n")
+    for said in (
+        f"row {stored.id}: slow on local, ort (measured)",
+        "relative.ratio: 2.4",
+        "protocol\n",
+        "effort: standard",
+    ):
+        assert said in text
+    assert "set 1: 1 rounds after 1 of warm-up, 2 calls" in text
+    read = json.loads(vitprof(two_runs, "results", "show", str(stored.id), "--json", "-").stdout)
+    [shown] = read["rows"]
+    assert shown["result"] == slow and shown["protocol"]["sets"] == 2
+    # Two sets of 11 and 12, and of 111 and 112 ns, beside a reference of 5.
+    assert [(one["p50"], one["min"], one["reference_p50"]) for one in shown["samples_ns"]["sets"]] == [
+        (12, 11, 5),
+        (112, 111, 5),
+    ]
+    run = json.loads(vitprof(two_runs, "results", "show", "first", "--json", "-").stdout)
+    assert [one["id"] for one in run["runs"]] == ["first-abababab"] and len(run["rows"]) == 5
+
+
+def test_list_takes_a_run_by_its_beginning_and_a_limit(vitprof: Vitprof, two_runs: Path) -> None:
+    assert len(rows_of(vitprof, two_runs, "--run", "fir")) == len(rows_of(vitprof, two_runs, "--run", "latest")) == 5
+    assert [row["model"] for row in rows_of(vitprof, two_runs, "--all", "--limit", "1")] == ["else"]
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+def test_what_is_exported_is_imported_into_another_store(vitprof: Vitprof, two_runs: Path, form: str) -> None:
+    file, other = two_runs / f"out.{form}", two_runs / "other.sqlite"
+    done = vitprof(two_runs, "results", "export", f"--{form}", str(file))
+    assert done.returncode == 0 and done.stdout == ""
+    told = vitprof(two_runs, "results", "import", str(file), "--store", str(other))
+    assert (told.returncode, told.stdout) == (0, f"{file}: 10 results imported as 2 runs\n"), told.stderr
+    assert rows_of(vitprof, two_runs, "--all", "--store", str(other)) == rows_of(vitprof, two_runs, "--all")
+    again = vitprof(two_runs, "results", "import", str(file), str(file))
+    assert again.stdout.splitlines() == [f"{file}: 10 of 10 were in the store already"] * 2
+    refused = vitprof(two_runs, "results", "import", str(file), "--backend", "ort")
+    assert refused.returncode == 2 and "says itself what --backend would say" in refused.stderr
+    itself = vitprof(two_runs, "results", "export", f"--{form}", str(two_runs / "results.sqlite"))
+    assert itself.returncode == 2 and "is the store itself" in itself.stderr
+    assert [path.name for path in two_runs.iterdir() if path.name.startswith(".")] == []
+
+
+def test_export_writes_to_standard_output_and_chooses_rows(vitprof: Vitprof, two_runs: Path) -> None:
+    done = vitprof(two_runs, "results", "export", "s*", "--run", "second", "--csv", "-", "--no-samples")
+    [row] = csv.DictReader(done.stdout.splitlines())
+    assert row["model"] == "slow" and row["run"] == "second-abababab" and row["vitprof_samples"] == ""
+    assert json.loads(row["vitprof_row"])["relative"]["ratio"] == 2.4
+
+
+def test_an_export_that_does_not_fit_leaves_nothing_half_done(
+    vitprof: Vitprof, two_runs: Path, disk: Callable[[str], Path]
+) -> None:
+    folder = disk("4k")
+    done = vitprof(two_runs, "results", "export", "--jsonl", str(folder / "out.jsonl"))
+    assert done.returncode == 3 and "cannot write" in done.stderr and "free space" in done.stderr
+    assert list(folder.iterdir()) == []
+
+
+def test_prune_says_what_goes_before_it_goes(vitprof: Vitprof, two_runs: Path) -> None:
+    dry = vitprof(two_runs, "results", "prune", "--keep", "1", "--dry-run")
+    # The cell of another protocol is one of its own.
+    assert dry.stdout == (
+        "would remove 4 results of 4 cells, 1 of them with raw samples, measured 2026-04-01; 6 results would stay\n"
+    )
+    assert len(rows_of(vitprof, two_runs, "--all")) == 10
+    done = vitprof(two_runs, "results", "prune", "--keep", "1")
+    said, sizes = done.stdout.splitlines()
+    assert said == "removed 4 results of 4 cells, 1 of them with raw samples, measured 2026-04-01; 6 results stay"
+    assert sizes.startswith("the store takes ") and len(rows_of(vitprof, two_runs, "--all")) == 6
+    assert vitprof(two_runs, "results", "prune", "--keep", "1").stdout == "nothing to remove\n"
+    only = vitprof(two_runs, "results", "prune", "--older-than", "1d", "--samples")
+    assert "removed the raw samples of 1 result of 1 cell" in only.stdout and "6 results stay" in only.stdout

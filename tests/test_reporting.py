@@ -1,0 +1,217 @@
+"""From a results store to a report: which rows, compared with which, and nothing of this machine in it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import reported
+from tests.reported import BEFORE, NOW, failed, row
+from vitprof.errors import UsageError
+from vitprof.places import Places
+from vitprof.reporting import Question, report_of
+from vitprof.reports import ChangeKind, Report
+from vitprof.store.results import open_store
+from vitprof.store.runs import StoredRun
+from vitprof.store.tables import read_accuracies
+
+_Rows = Sequence[dict[str, Any]]
+
+
+def at(store: Path) -> Places:
+    return Places(store.parent, store.parent, named_store=str(store))
+
+
+def report(folder: Path, now: _Rows, before: _Rows = (), question: Question = Question()) -> Report:  # noqa: B008
+    return report_of(question, at(reported.store_of(folder / "a.sqlite", now, before)))
+
+
+def kinds(found: Report) -> dict[str, str]:
+    return {f"{one.cell.model}/{one.cell.backend}": one.kind.value for one in found.changes}
+
+
+def test_each_cell_is_compared_with_its_last_result_before(tmp_path: Path) -> None:
+    found = report(tmp_path, reported.now_rows(), reported.before_rows())
+    assert (found.subject, len(found.rows)) == (NOW.id, 14)
+    assert kinds(found) == {
+        **{"breaks_s/ort": "broke", "mid_m/ort": "slower", "ghostnetv2_100/ort": "slower", "leaves_s/ort": "gone"},
+        **{"wide_s/ort": "undecided", "fails_s/ort": "still broken", "heavy_l/ort": "faster", "mends_s/ort": "mended"},
+        **{"new_s/ort": "new", "throughput_s/ort": "new", "light_b0/ort": "same", "giant/ort": "same"},
+        **{f"{model}/openvino": "same" for model in ("light_b0", "ghostnetv2_100", "mid_m")},
+    }
+    assert {one.baseline_run for one in found.changes} == {BEFORE.id, None}
+    assert [(one.id, one.rows) for one in found.runs] == [(NOW.id, 14)]
+    # 12 that are compared, and the one that is gone.
+    assert [(one.id, one.rows) for one in found.baseline_runs] == [(BEFORE.id, 13)]
+    assert all(row.change is not None and row.change.cell == row.cell for row in found.rows)
+
+
+def test_the_last_result_of_a_cell_may_be_of_another_run_than_that_of_its_neighbour(tmp_path: Path) -> None:
+    store = reported.store_of(tmp_path / "a.sqlite", [row("a", 1, 3.0, started_at=NOW.started_at)], [row("a", 1, 1.0)])
+    between = StoredRun("20260110T200000Z-cccccccc", "2026-01-10T20:00:00+00:00", "0.1.0", "latency")
+    with open_store(store) as opened:
+        opened.add(between, [row("a", 1, 2.0, started_at=between.started_at)])
+        opened.add(NOW, [row("b", 1, 2.0, started_at=NOW.started_at)])
+        opened.add(BEFORE, [row("b", 1, 2.0)])
+    found = report_of(Question(), at(store))
+    assert {one.cell.model: one.baseline_run for one in found.changes} == {"a": between.id, "b": BEFORE.id}
+    ratio = next(one.ratio for one in found.changes if one.cell.model == "a")
+    assert ratio is not None and ratio.value == pytest.approx(1.5)
+
+
+def test_a_result_by_another_protocol_is_no_baseline(tmp_path: Path) -> None:
+    found = report(tmp_path, [row("a", 1, 3.0, protocol_hash="ffff")], [row("a", 1, 1.0)])
+    assert kinds(found) == {"a/ort": "new"} and found.baseline_runs == ()
+
+
+def test_what_fails_before_its_size_is_known_is_the_same_cell(tmp_path: Path) -> None:
+    early = failed("breaks", size=None, started_at=NOW.started_at)
+    was = [failed("mends", size=None), row("breaks", 1, 1.0), row("breaks", 1, 2.0, batch=8), row("other", 1, 1.0)]
+    now = [early, row("mends", 1, 1.0, started_at=NOW.started_at), row("other", 1, 1.0, started_at=NOW.started_at)]
+    found = report(tmp_path, [*now, row("breaks", 1, 2.0, batch=8, started_at=NOW.started_at)], was)
+    told = {(one.cell.model, one.cell.batch): one.kind.value for one in found.changes}
+    assert told == {("breaks", 1): "broke", ("mends", 1): "mended", ("breaks", 8): "same", ("other", 1): "same"}
+
+
+def test_a_model_that_alone_is_measured_and_fails_broke(tmp_path: Path) -> None:
+    found = report(tmp_path, [failed("a", size=None, started_at=NOW.started_at)], [row("a", 1, 1.0)])
+    assert kinds(found) == {"a/ort": "broke"} and [one.id for one in found.baseline_runs] == [BEFORE.id]
+
+
+def test_a_sound_row_of_unknown_size_is_no_baseline_of_another_size(tmp_path: Path) -> None:
+    found = report(tmp_path, [row("a", 1, 1.0, started_at=NOW.started_at)], [row("a", 1, 1.0, size=None)])
+    assert kinds(found) == {"a/ort": "new"}
+
+
+def test_one_model_after_a_run_of_many_does_not_mean_that_the_others_are_gone(tmp_path: Path) -> None:
+    before = [row(name, 1, 1.0) for name in "abcd"]
+    now = [row(name, 1, 1.0, started_at=NOW.started_at) for name in "abcd"]
+    for count, gone in ((1, []), (2, ["c", "d"]), (3, ["d"])):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        found = report(folder, now[:count], before)
+        assert [one.cell.model for one in found.changes_of(ChangeKind.GONE)] == gone
+
+
+def test_files_of_one_name_in_two_folders_are_two(tmp_path: Path) -> None:
+    def files(names: str, **changes: Any) -> list[dict[str, Any]]:
+        return [row(f"/home/me/{name}/net.onnx", 1, ord(name), source="onnx", **changes) for name in names]
+
+    found = report(tmp_path, files("ab", started_at=NOW.started_at), files("abcd"))
+    assert [one.kind.value for one in found.changes] == ["gone", "gone", "same", "same"]
+
+
+def test_a_run_without_results_is_not_the_latest(tmp_path: Path) -> None:
+    store = reported.store_of(tmp_path / "a.sqlite", [row("a", 1, 1.0)])
+    with open_store(store) as opened:
+        opened.start(StoredRun("20270101T000000Z-dddddddd", "2027-01-01T00:00:00+00:00", "0.2.0", "sweep"))
+    assert report_of(Question(), at(store)).subject == NOW.id
+
+
+def test_a_run_is_named_by_the_beginning_of_its_id_and_the_newest_is_the_default(tmp_path: Path) -> None:
+    store = reported.store_of(tmp_path / "a.sqlite", reported.now_rows(), reported.before_rows())
+    assert report_of(Question("20260110"), at(store)).subject == BEFORE.id
+    assert report_of(Question(), at(store)).subject == NOW.id
+    with pytest.raises(UsageError):
+        report_of(Question("20270101"), at(store))
+
+
+def test_without_a_store_there_is_no_report_and_no_store_is_made(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no results store") as caught:
+        report_of(Question(), at(tmp_path / "a.sqlite"))
+    assert "vitprof latency" in caught.value.remedy and not (tmp_path / "a.sqlite").exists()
+
+
+def test_all_takes_the_latest_of_every_cell_and_nothing_is_gone(tmp_path: Path) -> None:
+    found = report(tmp_path, reported.now_rows(), reported.before_rows(), Question(is_all=True))
+    assert (found.subject, len(found.rows), len(found.runs)) == ("", 15, 2)
+    assert not found.changes_of(ChangeKind.GONE) and kinds(found)["leaves_s/ort"] == "new"
+
+
+def test_groups_hold_what_may_be_ranked_together_and_nothing_that_is_void(tmp_path: Path) -> None:
+    found = report(tmp_path, [*reported.now_rows(), row("b1", 10, 1.0, threads=4), row("b2", 20, 2.0, threads=4)])
+    told = {
+        (one.disagreement.backend, one.disagreement.batch, one.threads): sorted(
+            point.model for point in one.disagreement.points
+        )
+        for one in found.groups
+    }
+    assert told == {
+        ("openvino", 1, 1): ["ghostnetv2_100", "light_b0", "mid_m"],
+        ("ort", 1, 1): ["ghostnetv2_100", "giant", "heavy_l", "light_b0", "mends_s", "mid_m", "new_s", "wide_s"],
+        ("ort", 8, 1): ["throughput_s"],
+        ("ort", 1, 4): ["b1", "b2"],
+    }
+
+
+def test_fronts_are_of_accuracies_where_there_are_some_else_of_macs(tmp_path: Path) -> None:
+    (tmp_path / "top1.csv").write_text("model,top1\nlight_b0,70\nmid_m,80\nheavy_l,85\ngiant,84\n")
+    store = reported.store_of(tmp_path / "a.sqlite", reported.now_rows())
+    by_macs = report_of(Question(), at(store)).fronts
+    assert [(one.gain, one.where, len(one.points)) for one in by_macs] == [
+        ("macs", "local, openvino, fp32, batch 1, 1 thread", 3),
+        ("macs", "local, ort, fp32, batch 1, 1 thread", 8),
+    ]
+    [one] = report_of(Question(accuracies=read_accuracies(tmp_path / "top1.csv")), at(store)).fronts
+    assert one.gain == "accuracy"
+    assert {point.model for point in one.points if point.is_on_front} == {"light_b0", "heavy_l"}
+
+
+def test_times_of_a_front_are_free_of_the_machines_moods(tmp_path: Path) -> None:
+    # As fast as `b` by its ratio; the clock was down to half when it was measured.
+    unlucky = row("c", 300, 5.0)
+    unlucky["latency_ns"] = {**unlucky["latency_ns"], "p50": 10_000_000}
+    found = report(tmp_path, [row("a", 100, 1.0), row("b", 200, 5.0), unlucky])
+    costs = {point.model: point.cost.value for point in found.fronts[0].points}
+    assert costs["c"] == costs["b"] == 5e6
+
+
+def test_no_folder_of_this_machine_is_in_a_report(tmp_path: Path) -> None:
+    folder = "/home/somebody/secret"
+    warning = {"code": "odd", "detail": f"{folder}/a.log is large", "remedy": f"rm '{folder}/with blank/a.log'"}
+    parity = {**row("", 1, 1.0)["parity"], "reason": f"{folder}/ref.bin is missing"}
+    rows = [
+        row(f"{folder}/net.onnx", 1, 1.0, source="onnx", warnings=[warning], parity=parity),
+        failed(f"{folder}/net.py:make", f"FileNotFoundError: {folder}/weights.pt", source="python"),
+    ]
+    store = tmp_path / "a.sqlite"
+    with open_store(store) as opened:
+        opened.add(replace(NOW, command=f"import {folder}/rows.json"), rows)
+    found = report_of(Question(), at(store))
+    assert "secret" not in repr(found) and "somebody" not in repr(found)
+    assert [row.cell.model for row in found.rows] == ["…/net.onnx", "…/net.py:make"]
+    assert found.runs[0].command == "import …/rows.json"
+
+
+def test_a_row_of_an_older_version_has_every_field_of_today(tmp_path: Path) -> None:
+    old = row("a", 1, 1.0)
+    for name in ("launch_share", "instructions_per_inference", "utilisation", "bound"):
+        del old[name]
+    old["cost"] = {name: value for name, value in old["cost"].items() if name not in ("kinds", "activations")}
+    found = report(tmp_path, [old])
+    document = found.rows[0].document
+    assert document["launch_share"] is None and document["cost"]["kinds"] is None
+
+
+def test_failures_that_share_a_remedy_are_one_with_all_their_cells(tmp_path: Path) -> None:
+    found = report(tmp_path, [failed("a"), failed("b"), failed("c", "another reason"), row("d", 1, 1.0)])
+    [one] = found.failures
+    assert [cell.model for cell in one.cells] == ["a", "b", "c"]
+    assert one.facts == ("Conv: unsupported", "another reason")
+
+
+def test_the_order_in_which_rows_were_added_makes_no_difference(tmp_path: Path) -> None:
+    reports = []
+    for seed in range(3):
+        now, before = reported.now_rows(), reported.before_rows()
+        drawn = random.Random(seed)
+        drawn.shuffle(now)
+        drawn.shuffle(before)
+        (tmp_path / str(seed)).mkdir()
+        reports.append(report(tmp_path / str(seed), now, before))
+    assert reports[0] == reports[1] == reports[2]

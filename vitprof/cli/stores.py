@@ -1,0 +1,47 @@
+"""What the commands of `vitprof results` share: which rows are meant, and the store that they are in.
+
+Its own file because two of them are in files of their own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vitprof.cli import options
+from vitprof.errors import UsageError
+
+if TYPE_CHECKING:
+    from vitprof.places import Places
+    from vitprof.store.results import Store
+    from vitprof.store.wanted import Wanted
+
+Pattern = Annotated[str, typer.Argument(metavar="[GLOB]", help="Models such as 'lowformer*'.")]
+OnlyBackends = Annotated[
+    str | None, typer.Option("--backend", "--backends", help="Only these, comma-separated.", show_default=False)
+]
+OnlyDevices = Annotated[
+    str | None, typer.Option("--device", "--devices", help="Only these, comma-separated.", show_default=False)
+]
+OnlyRun = Annotated[
+    str | None, typer.Option("--run", help="Only the rows of this run: its id, or 'latest'.", show_default=False)
+]
+
+
+def wanted_from_options(pattern: str, backend: str | None, device: str | None, run: str | None) -> Wanted:
+    from vitprof.store.wanted import Wanted
+
+    return Wanted(pattern, options.names_from_list(backend), options.names_from_list(device), run)
+
+
+def opened_store(where: Places) -> Store:
+    """The store that is there: looking must not make one."""
+    if not where.has_store:
+        raise UsageError(
+            f"there is no results store {where.shown_store}",
+            remedy="measure something (vitprof latency MODEL), or name a store with --store",
+        )
+    from vitprof.store.results import open_store
+
+    return open_store(where.ready_store())
