@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from vitprof.analysis.changes import Pair, cell_of, environment_changes, trouble_of
 from vitprof.analysis.verdicts import IDENTITY
 from vitprof.errors import UsageError
-from vitprof.gate_baselines import key_of, why_apart
 from vitprof.gates import Moment, Series, Unit
+from vitprof.gating.baselines import key_of, why_apart
 from vitprof.measurements import Interval
 from vitprof.places import Places
 from vitprof.records import typed_name

@@ -37,13 +37,13 @@ from vitprof.analysis.summary import summarise
 from vitprof.cells import Cell
 from vitprof.devices.transports.fake import FakeTransport, VirtualClock
 from vitprof.gates import GateVerdict
-from vitprof.gating import GateRequest, gate_stored
+from vitprof.gating.again import VERIFICATION, Again
+from vitprof.gating.stored import GateRequest, gate_stored
 from vitprof.group import Setting, measure_group
 from vitprof.measurements import Grade, Interval
 from vitprof.places import places
 from vitprof.protocols import protocol
 from vitprof.records import Result
-from vitprof.remeasuring import VERIFICATION, Again
 from vitprof.report.document import dicts_from_results
 from vitprof.report.progress import NoProgress
 from vitprof.runner.wire import Plan

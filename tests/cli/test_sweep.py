@@ -70,4 +70,4 @@ def test_a_dry_run_loads_neither_torch_nor_a_database(plan: Path) -> None:
     program = _LOADED.format(words=["sweep", str(plan), "--dry-run", "--json", str(plan.parent / "x.json")])
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.splitlines()[-1].split())
-    assert "vitprof.sweeping" in loaded and not loaded & {"torch", "timm", "onnxruntime", "sqlalchemy", "scipy"}
+    assert "vitprof.sweeping.run" in loaded and not loaded & {"torch", "timm", "onnxruntime", "sqlalchemy", "scipy"}

@@ -16,9 +16,9 @@ from vitprof.protocols import Effort
 from vitprof.records import Metric, Precision
 
 if TYPE_CHECKING:
-    from vitprof.gating import GateRun
+    from vitprof.gating.again import Means
+    from vitprof.gating.stored import GateRun
     from vitprof.pipeline import Request
-    from vitprof.remeasuring import Means
 
 
 def gate(
@@ -75,10 +75,10 @@ def gate(
     --baseline judges a stored run by earlier ones, --against two models measured now, round by round.
     """
     from vitprof.errors import worst
+    from vitprof.gating.again import Means
     from vitprof.group import Timeouts
     from vitprof.pipeline import Request
     from vitprof.protocols import protocol
-    from vitprof.remeasuring import Means
     from vitprof.units import share_from_text
 
     options.check_writable(json, md, junit)
@@ -137,7 +137,7 @@ class _Wish:
 
 
 def _pair(request: Request, metric: Metric, wish: _Wish, store: str | None) -> GateRun:
-    from vitprof.gate_pairs import PairRequest, gate_pair
+    from vitprof.gating.pairs import PairRequest, gate_pair
     from vitprof.places import places
     from vitprof.report.progress import progress_for
 
@@ -150,7 +150,7 @@ def _pair(request: Request, metric: Metric, wish: _Wish, store: str | None) -> G
 
 
 def _stored(run: str | None, baseline: str | None, wish: _Wish, means: Means, store: str | None) -> GateRun:
-    from vitprof.gating import GateRequest, gate_stored
+    from vitprof.gating.stored import GateRequest, gate_stored
     from vitprof.places import places
     from vitprof.report.progress import progress_for
 

@@ -14,8 +14,8 @@ from vitprof.cli import options
 
 if TYPE_CHECKING:
     from vitprof.places import Places
-    from vitprof.sweep_cells import Planned
-    from vitprof.sweeping import Begun, SweepRequest, Swept
+    from vitprof.sweeping.cells import Planned
+    from vitprof.sweeping.run import Begun, SweepRequest, Swept
 
 _TIMEOUT = "300s"
 
@@ -46,8 +46,8 @@ def sweep(
     from vitprof.group import Timeouts
     from vitprof.places import places
     from vitprof.report.sweep_progress import sweep_progress_for
-    from vitprof.sweeping import SweepRequest, begun_sweep, planned_sweep
-    from vitprof.sweeping import sweep as swept_by
+    from vitprof.sweeping.run import SweepRequest, begun_sweep, planned_sweep
+    from vitprof.sweeping.run import sweep as swept_by
     from vitprof.units import amount_from_text, share_from_text
 
     options.check_writable(json, csv, md)
@@ -115,8 +115,8 @@ def _say_begun(begun: Begun, again: str) -> None:
 def _show_plan(planned: Planned, request: SweepRequest, where: Places, json: Path | None) -> None:
     from vitprof.report.document import json_text
     from vitprof.report.sweeps import plan_document, show_plan
-    from vitprof.sweep_cells import estimate
-    from vitprof.sweeping import unfinished
+    from vitprof.sweeping.cells import estimate
+    from vitprof.sweeping.run import unfinished
 
     begun = unfinished(planned, where) if request.resume else None
     cells = begun.left if begun else planned.cells

@@ -1,6 +1,6 @@
 """The earlier rows that a cell of the gate's candidate is compared with, and why one may not serve.
 
-Its own file beside `gating`: what is looked for in the store is one thing, what is said of it another.
+Its own file beside `stored`: what is looked for in the store is one thing, what is said of it another.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from vitprof.analysis.changes import cell_of, trouble_of, why_not_compared
 from vitprof.errors import UsageError
+from vitprof.gating.again import VERIFICATION
 from vitprof.measurements import Grade
-from vitprof.remeasuring import VERIFICATION
 from vitprof.reports import Cell
 from vitprof.store.runs import IMPORT, Gate, StoredRun
 

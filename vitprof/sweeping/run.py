@@ -28,9 +28,9 @@ from vitprof.records import ModelSpec, ParityVerdict
 from vitprof.report.progress import NoProgress
 from vitprof.report.sweep_progress import NoSweepProgress, Share, SweepProgress
 from vitprof.store.runs import StoredRun, new_run
-from vitprof.sweep_cells import Planned, estimate, groups_in, machine_of, planned_cells
-from vitprof.sweep_machines import Machine, Shared
-from vitprof.sweep_plan import read_plan
+from vitprof.sweeping.cells import Planned, estimate, groups_in, machine_of, planned_cells
+from vitprof.sweeping.machines import Machine, Shared
+from vitprof.sweeping.plan import read_plan
 from vitprof.sweeps import SweepCell
 from vitprof.units import Amount
 from vitprof.workshop import Workshop

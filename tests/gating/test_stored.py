@@ -11,7 +11,7 @@ from tests.gated import FACTS, counted, failed, fill, gate_of, row
 from vitprof.devices.profiles import reference_model
 from vitprof.errors import ExitCode, UsageError
 from vitprof.gates import GatedCell, GateVerdict
-from vitprof.gating import GateRequest, GateRun, gate_stored
+from vitprof.gating.stored import GateRequest, GateRun, gate_stored
 from vitprof.pipeline import Request, measure
 from vitprof.places import Places, places
 from vitprof.protocols import Effort, protocol

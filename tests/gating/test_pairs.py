@@ -10,9 +10,9 @@ import pytest
 from tests.report import samples
 from vitprof.devices.profiles import reference_model
 from vitprof.errors import ExitCode, UsageError
-from vitprof.gate_pairs import PairRequest, gate_pair, sides_of
 from vitprof.gates import GateVerdict
-from vitprof.gating import GateRun
+from vitprof.gating.pairs import PairRequest, gate_pair, sides_of
+from vitprof.gating.stored import GateRun
 from vitprof.measurements import Grade
 from vitprof.pipeline import Request
 from vitprof.places import Places

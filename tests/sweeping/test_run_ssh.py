@@ -17,7 +17,7 @@ from vitprof.places import Places
 from vitprof.records import ModelSpec, Source
 from vitprof.report.progress import NoProgress, Progress
 from vitprof.report.sweep_progress import NoSweepProgress
-from vitprof.sweeping import SweepRequest, Swept, begun_sweep, planned_sweep, sweep
+from vitprof.sweeping.run import SweepRequest, Swept, begun_sweep, planned_sweep, sweep
 from vitprof.units import Amount
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vitprof.plan_lines import lines_of
+from vitprof.sweeping.lines import lines_of
 
 _TEXT = """# a plan
 models = ["a", # the first

@@ -13,8 +13,8 @@ from vitprof.errors import UsageError
 from vitprof.models.catalogue import Catalogue
 from vitprof.protocols import Effort, protocol
 from vitprof.records import Metric, ModelSpec, Precision, Source
-from vitprof.sweep_cells import Planned, groups_in, planned_cells
-from vitprof.sweep_plan import Plan, read_plan
+from vitprof.sweeping.cells import Planned, groups_in, planned_cells
+from vitprof.sweeping.plan import Plan, read_plan
 
 _SIZE = (3, 224, 224)
 _KNOWN = Catalogue(
@@ -68,7 +68,7 @@ def test_a_plan_means_its_product_without_what_is_excluded(tmp_path: Path) -> No
 
 
 def test_the_plan_of_the_page_can_be_measured(tmp_path: Path) -> None:
-    page = (Path(__file__).parent.parent / "docs" / "interface.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "interface.md").read_text()
     [text] = re.findall(r"## PLAN.toml\n```toml\n(.*?)```", page, re.DOTALL)
     assert [cell.ask for cell in _planned(text, tmp_path).cells] == [
         cell.ask for cell in _planned(_WHOLE, tmp_path).cells

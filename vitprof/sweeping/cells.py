@@ -28,7 +28,7 @@ from vitprof.measurements import Protocol
 from vitprof.placing import format_of
 from vitprof.protocols import protocol_on
 from vitprof.records import Device, Metric, ModelSpec
-from vitprof.sweep_plan import Plan, PlanMetric, refusal, unsupported
+from vitprof.sweeping.plan import Plan, PlanMetric, refusal, unsupported
 from vitprof.sweeps import SweepCell
 
 # The reference's process, preparing, checking and storing, which no cell's share holds.

@@ -1,6 +1,6 @@
 """One machine of a sweep, in a thread of its own: its devices one after the other, each group measured and stored.
 
-Its own file beneath `sweeping` because of what must not happen at the same time: artifacts are exported on this machine
+Its own file beneath `run` because of what must not happen at the same time: artifacts are exported on this machine
 only while nothing is measured on it, though other devices measure meanwhile; and who exports goes first, since another
 device waits for it.
 """
@@ -28,7 +28,7 @@ from vitprof.report.sweep_progress import SweepProgress
 from vitprof.rows import exit_code_of
 from vitprof.runner.wire import LINK_LOST, Failure
 from vitprof.store.runs import StoredRun
-from vitprof.sweep_cells import is_this_machine, missing_exports
+from vitprof.sweeping.cells import is_this_machine, missing_exports
 from vitprof.sweeps import SweepCell
 
 # Starting the process that exports takes ten seconds: once for so many groups. Of another device one group at a time,

@@ -21,10 +21,10 @@ from vitprof.devices import profiles, reach
 from vitprof.errors import UsageError
 from vitprof.models.catalogue import Catalogue, find
 from vitprof.models.files import is_path
-from vitprof.plan_lines import Place, lines_of
 from vitprof.protocols import Effort
 from vitprof.records import Device, ModelSpec, Precision, typed_name
 from vitprof.runner.backends import BACKENDS
+from vitprof.sweeping.lines import Place, lines_of
 from vitprof.units import size_from_text
 
 Size = tuple[int, int]

@@ -2,7 +2,7 @@
 
     row ─ spec, protocol ─► the same file? ─► group ─► row of a run of its own
 
-Its own file beside `gating`, which asks for it: here is what a row must still lead to (a model by its name, the very
+Its own file beside `stored`, which asks for it: here is what a row must still lead to (a model by its name, the very
 file that was measured, the same protocol) and why one cannot be measured again.
 """
 

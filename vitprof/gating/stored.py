@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 from vitprof.analysis import gate
 from vitprof.analysis.changes import Pair, cell_of, environment_changes, trouble_of, why_not_compared
 from vitprof.errors import ExitCode, UsageError, VitprofError
-from vitprof.gate_baselines import Baselines, candidate_of, key_of, warned_text
 from vitprof.gates import Gated, GatedCell, GateVerdict, Judgement
+from vitprof.gating.again import Again, Means, MeasureAgain, ProtocolOf, measured_again
+from vitprof.gating.baselines import Baselines, candidate_of, key_of, warned_text
 from vitprof.measurements import Grade, Interval, Protocol
 from vitprof.places import Places
-from vitprof.remeasuring import Again, Means, MeasureAgain, ProtocolOf, measured_again
 from vitprof.report.document import dicts_from_results
 from vitprof.report.progress import Progress
 from vitprof.store.runs import Gate, Origin, StoredRun

@@ -4,7 +4,7 @@
                  └─ one group, round by round ─ judged ─┬─ fine ► said
                                                         └─ once more ─ all sets together ─ judged ─► said
 
-Its own file beside `gating`: nothing is looked for in the store, and a ratio is taken from rounds that both were in, so
+Its own file beside `stored`: nothing is looked for in the store, and a ratio is taken from rounds that both were in, so
 that the moods of the machine are in both. Instructions are counted instead where they are asked for.
 """
 
@@ -20,9 +20,9 @@ from vitprof.analysis.changes import cell_of, trouble_of
 from vitprof.analysis.comparison import paired_ratio
 from vitprof.bench import Ask, Job, Refused, opened
 from vitprof.errors import ExitCode, UsageError, VitprofError
-from vitprof.gate_baselines import PAIR, warned_text
 from vitprof.gates import Gated, GatedCell, GateVerdict, Judgement
-from vitprof.gating import GateRun
+from vitprof.gating.baselines import PAIR, warned_text
+from vitprof.gating.stored import GateRun
 from vitprof.instructions import count_instructions
 from vitprof.keeping import keep_rows
 from vitprof.measurements import Grade, Samples, StopReason

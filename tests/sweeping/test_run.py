@@ -25,9 +25,9 @@ from vitprof.report.progress import Progress
 from vitprof.report.sweep_progress import NoSweepProgress, SweepProgress
 from vitprof.store import sweeps
 from vitprof.store.results import open_store
-from vitprof.sweep_cells import machine_of
-from vitprof.sweep_machines import Quiet
-from vitprof.sweeping import Begun, SweepRequest, Swept, begun_sweep, planned_sweep, sweep
+from vitprof.sweeping.cells import machine_of
+from vitprof.sweeping.machines import Quiet
+from vitprof.sweeping.run import Begun, SweepRequest, Swept, begun_sweep, planned_sweep, sweep
 from vitprof.units import Amount
 
 _WAIT_S = 60.0
