@@ -131,7 +131,7 @@ def test_on_recorded_noise_equal_runs_are_never_slower_and_a_large_delay_is_foun
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("baseline_runs", [1, 5])
-def test_of_200_pairs_at_most_5_percent_alarm_and_of_slower_ones_95_percent(baseline_runs: int) -> None:
-    assert counts(200, 0.0, baseline_runs).verdicts[GateVerdict.SLOWER] <= 10
-    assert counts(200, 0.02, baseline_runs).verdicts[GateVerdict.SLOWER] <= 10
-    assert counts(200, 0.05, baseline_runs).verdicts[GateVerdict.SLOWER] >= 190
+def test_at_most_5_percent_of_equal_pairs_alarm_and_95_percent_of_slower_ones_do(baseline_runs: int) -> None:
+    # The 200 pairs behind the figures of docs/decisions/0035 take half an hour: `python -m tests.benchmarks.gate`.
+    assert counts(40, 0.0, baseline_runs).verdicts[GateVerdict.SLOWER] <= 2
+    assert counts(40, 0.05, baseline_runs).verdicts[GateVerdict.SLOWER] >= 38

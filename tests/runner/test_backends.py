@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -175,3 +177,16 @@ def test_images_that_end_too_early_are_told_and_not_filled_up(net: _Net, tmp_pat
     plan, _ = _net_plan(net, tmp_path, "pt2")
     with pytest.raises(BackendError, match="ends before input 2"):
         bytes_of(plan, 2)
+
+
+def test_openvino_tells_nobody_that_it_was_imported() -> None:
+    pytest.importorskip("openvino")
+    code = (
+        "import sys, threading\n"
+        "from vitprof.runner.backends import openvino\n"
+        "openvino.version()\n"
+        "print('openvino.tools.ovc.telemetry_stub' in sys.modules, threading.active_count())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    # Its sender would be a pool of threads, one of which forks the process.
+    assert done.stdout == "True 1\n"

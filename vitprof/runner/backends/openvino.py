@@ -6,6 +6,7 @@ which is another model. One stream, so that all threads work on the one image; i
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Any, Callable, List, Optional, Tuple
 
@@ -19,13 +20,23 @@ _HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}
 
 
 def version() -> str:
-    import openvino
-
-    return str(openvino.__version__).split("-", maxsplit=1)[0]
+    return str(_library().__version__).split("-", maxsplit=1)[0]
 
 
 def load(plan: Plan) -> _OpenvinoSession:
     return _OpenvinoSession(plan)
+
+
+def _library() -> Any:
+    """The package, without the one beside it that tells its maker of every import.
+
+    That one forks this process from a thread, next to what is timed, and now and then the child waits for a lock for
+    ever, when the runner is long gone. OpenVINO does without it where it is not installed, and so it looks here.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
 
 
 class _OpenvinoSession:
@@ -33,8 +44,8 @@ class _OpenvinoSession:
 
     def __init__(self, plan: Plan) -> None:
         import numpy
-        import openvino
 
+        openvino = _library()
         self._plan = plan
         # The CPU plugin runs everything or does not compile.
         self.placement_ops_share: Optional[float] = 1.0
