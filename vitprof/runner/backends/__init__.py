@@ -252,9 +252,11 @@ def backend_module(name: str) -> Any:
     entry = BACKENDS.get(name)
     if entry is None:
         raise BackendError("load", f"this runner has no backend '{name}'", f"use one of: {', '.join(sorted(BACKENDS))}")
+    # First the adapter, which imports nothing of the runtime yet and may have something to say of how it is imported.
+    module = importlib.import_module(entry.module)
     try:
         if entry.requires:
             importlib.import_module(entry.requires)
     except ImportError as error:
         raise BackendError("load", f"backend '{name}' cannot be imported: {error}", entry.install) from error
-    return importlib.import_module(entry.module)
+    return module

@@ -15,28 +15,23 @@ from vitprof.runner.images import array_of
 from vitprof.runner.profiles import openvino as profiles
 from vitprof.runner.wire import Plan, Profile, ProfileRequest
 
+# Beside OpenVINO stands a package that tells its maker of every import. It forks this process from a thread, next to
+# what is timed, and now and then the child waits for a lock for ever, when the runner is long gone. OpenVINO does
+# without it where it is not installed, and so it looks here, as long as this file is imported before OpenVINO.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
 # int8: the quantised operators of the file run in int8 by themselves, the rest in fp32.
 _HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}
 
 
 def version() -> str:
-    return str(_library().__version__).split("-", maxsplit=1)[0]
+    import openvino
+
+    return str(openvino.__version__).split("-", maxsplit=1)[0]
 
 
 def load(plan: Plan) -> _OpenvinoSession:
     return _OpenvinoSession(plan)
-
-
-def _library() -> Any:
-    """The package, without the one beside it that tells its maker of every import.
-
-    That one forks this process from a thread, next to what is timed, and now and then the child waits for a lock for
-    ever, when the runner is long gone. OpenVINO does without it where it is not installed, and so it looks here.
-    """
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    import openvino
-
-    return openvino
 
 
 class _OpenvinoSession:
@@ -44,8 +39,8 @@ class _OpenvinoSession:
 
     def __init__(self, plan: Plan) -> None:
         import numpy
+        import openvino
 
-        openvino = _library()
         self._plan = plan
         # The CPU plugin runs everything or does not compile.
         self.placement_ops_share: Optional[float] = 1.0
