@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 
@@ -48,6 +49,7 @@ _MEMORY_SHARE = 0.5
 _DEADLINE_SLACK_S = 900.0
 # Where a single answer may take minutes, so many of them.
 _DEADLINE_PER_BLOCK = 10
+_Key = TypeVar("_Key")
 
 
 @dataclass(frozen=True)
@@ -272,20 +274,20 @@ def opened(terms: Terms, backends: Sequence[str], places: Places, progress: Prog
         yield Bench(device, wanted, terms, transport=transport, in_use=in_use, here=_Here(places, progress))
 
 
-def groups_of(jobs: Sequence[Job], memory_of: Callable[[Job], float] | None = None) -> Iterator[list[Job]]:
-    """Jobs in order, at most eight at a time and no more than memory holds.
+def groups_of(jobs: Mapping[_Key, Job], memory_of: Callable[[_Key], float] | None = None) -> Iterator[dict[_Key, Job]]:
+    """Jobs in order, each under the caller's name for it: at most eight at a time and no more than memory holds.
 
     `memory_of`: what one takes, where that is known better than from its artifact.
     """
     available = psutil.virtual_memory().available * _MEMORY_SHARE
-    group: list[Job] = []
+    group: dict[_Key, Job] = {}
     taken = 0.0
-    for job in jobs:
-        needed = memory_of(job) if memory_of else job.memory_bytes
+    for key, job in jobs.items():
+        needed = memory_of(key) if memory_of else job.memory_bytes
         if group and (len(group) == MAX_CELLS or taken + needed > available):
             yield group
-            group, taken = [], 0.0
-        group.append(job)
+            group, taken = {}, 0.0
+        group[key] = job
         taken += needed
     if group:
         yield group

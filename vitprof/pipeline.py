@@ -83,13 +83,11 @@ def measure(request: Request, places: Places, progress: Progress | None = None) 
         codes |= {one.exit_code for one in refused.values()}
         keep_rows(list(rows.values()), places, run, bench.troubles)
         if jobs:
-            indices = iter(jobs)
             with bench.held(run) as hold:
-                for group in groups_of(list(jobs.values())):
-                    measured = hold.measured(group)
+                for group in groups_of(jobs):
+                    measured = hold.measured(list(group.values()))
                     keep_rows(measured.rows, places, run, bench.troubles)
-                    # Rows first: the shorter of the two must be the one that ends it.
-                    rows.update((index, row) for row, index in zip(measured.rows, indices, strict=False))
+                    rows.update(zip(group, measured.rows, strict=False))
                     codes |= measured.exit_codes
                     if measured.is_interrupted:
                         break

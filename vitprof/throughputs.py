@@ -187,11 +187,10 @@ class Search:
 
     def _take(self, jobs: Sequence[tuple[_Series, Job]], hold: Hold) -> None:
         """Measures series at one batch in as few groups as memory allows."""
-        taken = {id(job): self._memory_bytes(one, job) for one, job in jobs}
-        rest = iter(jobs)
-        for group in groups_of([job for _, job in jobs], lambda job: taken[id(job)]):
-            self._shown.batch = group[0].blank.spec.batch
-            if not self._measure_group([next(rest) for _ in group], hold):
+        numbered = {number: job for number, (_, job) in enumerate(jobs)}
+        for group in groups_of(numbered, lambda number: self._memory_bytes(*jobs[number])):
+            self._shown.batch = jobs[min(group)][1].blank.spec.batch
+            if not self._measure_group([jobs[number] for number in group], hold):
                 self._interrupt()
                 return
 

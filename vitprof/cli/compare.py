@@ -79,9 +79,7 @@ def compare(
     exporter: options.ExporterOption = None,
     trust: options.Trust = False,
     store: options.Store = None,
-    plot: Annotated[
-        Path | None, typer.Option("--plot", help="Draw a picture to FILE.svg or FILE.png.", show_default=False)
-    ] = None,
+    plot: options.Plot = None,
     plot_kind: Annotated[
         Plot, typer.Option("--plot-kind", help="Time against MACs, or ranks by MACs beside ranks by time.")
     ] = Plot.SCATTER,
@@ -182,7 +180,7 @@ def _show(
         from vitprof.report import plots
 
         (plots.scatter_plot if plot_kind is Plot.SCATTER else plots.rank_shift_plot)(compared.groups, plot)
-    if not any(str(file) == "-" for file in (json, md) if file):
+    if not options.takes_stdout(json, md):
         from rich.console import Console
 
         show_sections(sections, Console())

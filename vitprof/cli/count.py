@@ -61,8 +61,7 @@ def _show(counts: Sequence[Counted], by: By | None, json: Path | None, csv: Path
         options.write_text(csv, report.csv_text(counts))
     if md:
         options.write_text(md, report.markdown(counts, by))
-    if any(str(file) == "-" for file in (json, csv, md) if file):
-        # Standard output is a program's now: a person reads of failures on the other stream.
+    if options.takes_stdout(json, csv, md):
         for failure in (one.failure for one in counts if one.failure):
             options.say(failure.error, failure.remedy)
         return

@@ -113,7 +113,7 @@ def _show(exports: Sequence[Exported], survey: bool, json: Path | None, md: Path
         from vitprof.report.survey import survey_text
 
         options.write_text(md, survey_text(exports))
-    if any(str(file) == "-" for file in (json, md) if file):
+    if options.takes_stdout(json, md):
         return
     from rich.console import Console
 

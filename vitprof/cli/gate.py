@@ -51,9 +51,7 @@ def gate(
     batch: options.Batch = 1,
     size: options.Size = None,
     precision: options.PrecisionOption = Precision.FP32,
-    metric: Annotated[
-        Metric, typer.Option("--metric", help="Time, or executed instructions (on an emulated device).")
-    ] = Metric.LATENCY,
+    metric: options.MetricOption = Metric.LATENCY,
     threads: options.Threads = None,
     effort: options.EffortOption = Effort.STANDARD,
     seed: options.Seed = 0,
@@ -180,7 +178,7 @@ def _show(found: GateRun, junit: Path | None, json: Path | None, md: Path | None
         from vitprof.report.junit import junit_text
 
         options.write_text(junit, junit_text(found.gated))
-    if not any(str(file) == "-" for file in (json, md, junit) if file):
+    if not options.takes_stdout(json, md, junit):
         from rich.console import Console
 
         show_sections(sections, Console())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,9 +20,7 @@ def history(
         str | None, typer.Option("--device", "--devices", help="Only these, comma-separated.", show_default=False)
     ] = None,
     store: options.Store = None,
-    plot: Annotated[
-        Path | None, typer.Option("--plot", help="Draw a picture to FILE.svg or FILE.png.", show_default=False)
-    ] = None,
+    plot: options.Plot = None,
     json: options.JsonFile = None,
     csv: options.CsvFile = None,
 ) -> None:
@@ -54,7 +51,7 @@ def history(
         from vitprof.report.plot_history import history_plot
 
         history_plot(series, plot)
-    if not any(str(file) == "-" for file in (json, csv) if file):
+    if not options.takes_stdout(json, csv):
         from rich.console import Console
 
         from vitprof.report.sections import show_sections

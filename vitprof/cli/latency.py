@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
@@ -24,9 +23,7 @@ def latency(
     size: options.Size = None,
     precision: options.PrecisionOption = Precision.FP32,
     region: options.RegionOption = Region.CALL,
-    metric: Annotated[
-        Metric, typer.Option("--metric", help="Time, or executed instructions (on an emulated device).")
-    ] = Metric.LATENCY,
+    metric: options.MetricOption = Metric.LATENCY,
     threads: options.Threads = None,
     effort: options.EffortOption = Effort.STANDARD,
     measure: options.Measure = None,
@@ -112,8 +109,7 @@ def _show(rows: Sequence[Result], samples: bool, json: Path | None, csv: Path | 
         from vitprof.report.markdown import markdown_text
 
         options.write_text(md, markdown_text(rows))
-    if any(str(file) == "-" for file in (json, csv, md) if file):
-        # Standard output is a program's now: a person reads of failures on the other stream.
+    if options.takes_stdout(json, csv, md):
         for row in rows:
             if row.failure:
                 options.say(row.failure.error, row.failure.remedy)

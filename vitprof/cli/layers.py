@@ -145,7 +145,7 @@ def _show(profiled: ProfiledModel, by: By, whole: bool, json: Path | None, csv: 
     sections = report.sections_of(profiled, by, is_whole=whole)
     if md:
         options.write_text(md, sections_text(sections))
-    if any(str(file) == "-" for file in (json, csv, md) if file):
+    if options.takes_stdout(json, csv, md):
         return
     from rich.console import Console
 
@@ -198,7 +198,7 @@ def _show_static(request: StaticRequest, by: By, whole: bool, json: Path | None,
     sections = report.sections_of(model, by, is_whole=whole)
     if md:
         options.write_text(md, sections_text(sections))
-    if any(str(file) == "-" for file in (json, md) if file):
+    if options.takes_stdout(json, md):
         return
     from rich.console import Console
 

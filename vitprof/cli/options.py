@@ -12,7 +12,7 @@ import typer
 from vitprof.errors import UsageError, VitprofError
 from vitprof.measurements import Region
 from vitprof.protocols import Effort
-from vitprof.records import Exporter, ModelSpec, Precision, Source
+from vitprof.records import Exporter, Metric, ModelSpec, Precision, Source
 from vitprof.units import duration_s_from_text, size_from_text
 
 Models = Annotated[
@@ -56,6 +56,12 @@ Measure = Annotated[
 PrecisionGoal = Annotated[
     str | None,
     typer.Option("--precision-goal", help="Stop at this half-width of the ratio's interval (1%).", show_default=False),
+]
+Plot = Annotated[
+    Path | None, typer.Option("--plot", help="Draw a picture to FILE.svg or FILE.png.", show_default=False)
+]
+MetricOption = Annotated[
+    Metric, typer.Option("--metric", help="Time, or executed instructions (on an emulated device).")
 ]
 LockClocks = Annotated[
     int | None,
@@ -186,6 +192,11 @@ def check_writable(*files: Path | None) -> None:
         if file.is_dir() or not file.parent.is_dir():
             what = "is a folder" if file.is_dir() else f"its folder {file.parent} does not exist"
             raise UsageError(f"cannot write {file}: {what}", remedy="name a file in an existing folder")
+
+
+def takes_stdout(*files: Path | None) -> bool:
+    """Whether standard output is a program's: a person then reads of failures on the other stream."""
+    return any(str(file) == "-" for file in files)
 
 
 def say(message: str, remedy: str) -> None:

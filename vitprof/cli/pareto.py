@@ -41,9 +41,7 @@ def pareto(
     ] = None,
     all_points: Annotated[bool, typer.Option("--all", help="Show the dominated models too.")] = False,
     store: options.Store = None,
-    plot: Annotated[
-        Path | None, typer.Option("--plot", help="Draw a picture to FILE.svg or FILE.png.", show_default=False)
-    ] = None,
+    plot: options.Plot = None,
     json: options.JsonFile = None,
     md: Annotated[
         Path | None, typer.Option("--md", help="Write the front as markdown to FILE.", show_default=False)
@@ -82,7 +80,7 @@ def pareto(
         from vitprof.report.plot_front import pareto_plot
 
         pareto_plot(fronted.points, cost.value, plot, where=fronted.where)
-    if not any(str(file) == "-" for file in (json, md) if file):
+    if not options.takes_stdout(json, md):
         from rich.console import Console
 
         show_sections(sections, Console())

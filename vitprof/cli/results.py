@@ -55,7 +55,7 @@ def list_results(
         from vitprof.report.schema import ResultDocument
 
         _write(ResultDocument(results=tuple(one.row for one in listed)), json, csv)
-    if any(str(file) == "-" for file in (json, csv) if file):
+    if options.takes_stdout(json, csv):
         return
     from rich.console import Console
 

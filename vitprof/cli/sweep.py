@@ -150,8 +150,7 @@ def _show(swept: Swept, begun: Begun, files: tuple[Path | None, Path | None, Pat
             options.write_text(csv, csv_text_from_document(document))
     if md:
         options.write_text(md, rows_markdown(listed))
-    if any(str(file) == "-" for file in files if file):
-        # Standard output is a program's now: a person reads of failures on the other stream.
+    if options.takes_stdout(*files):
         for row in read:
             if row.failure:
                 options.say(row.failure.error, row.failure.remedy)

@@ -53,9 +53,7 @@ def throughput(
     exporter: options.ExporterOption = None,
     trust: options.Trust = False,
     store: options.Store = None,
-    plot: Annotated[
-        Path | None, typer.Option("--plot", help="Draw a picture to FILE.svg or FILE.png.", show_default=False)
-    ] = None,
+    plot: options.Plot = None,
     samples: options.Samples = False,
     json: options.JsonFile = None,
     csv: options.CsvFile = None,
@@ -146,8 +144,7 @@ def _show(found: Throughput, json: Path | None, csv: Path | None, md: Path | Non
     sections = curve_sections(found.curves, found.crossovers)
     if md:
         options.write_text(md, sections_text(sections))
-    if any(str(file) == "-" for file in (json, csv, md) if file):
-        # Standard output is a program's now: a person reads of failures on the other stream.
+    if options.takes_stdout(json, csv, md):
         for failure in found.failures:
             options.say(failure.error, failure.remedy)
         return

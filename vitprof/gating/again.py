@@ -97,14 +97,12 @@ class _Remeasuring:
         backends = tuple(dict.fromkeys(row["backend"] for row in wanted.values()))
         with opened(terms, backends, self._places, self._progress) as bench:
             jobs = self._jobs(wanted, bench)
-            numbers = iter(jobs)
             if jobs:
                 with bench.held(self.run) as hold:
-                    for group in groups_of(list(jobs.values())):
-                        measured = hold.measured(group)
+                    for group in groups_of(jobs):
+                        measured = hold.measured(list(group.values()))
                         keep_rows(measured.rows, self._places, self.run, bench.troubles)
-                        # Rows first: the shorter of the two must be the one that ends it.
-                        self.rows.update((number, row) for row, number in zip(measured.rows, numbers, strict=False))
+                        self.rows.update(zip(group, measured.rows, strict=False))
                         if measured.is_interrupted:
                             self.codes.add(ExitCode.INTERRUPTED)
                             break

@@ -308,17 +308,15 @@ class _Visit:
 
     def _timed(self, jobs: Mapping[int, Job]) -> tuple[dict[int, Result], VitprofError | None]:
         """The rows of a group, in parts where memory holds no more; with them why the device is gone for good."""
-        numbers = iter(jobs)
         rows: dict[int, Result] = {}
-        for part in groups_of(list(jobs.values())):
+        for part in groups_of(jobs):
             assert self._hold is not None  # noqa: S101 - there are jobs
-            measured = self._hold.measured(part)
+            measured = self._hold.measured(list(part.values()))
             if measured.is_interrupted:
                 raise KeyboardInterrupt
             if ExitCode.UNREACHABLE in measured.exit_codes and (failure := measured.rows[0].failure):
                 return rows, _unreachable(failure)
-            # Rows first: the shorter of the two must be the one that ends it.
-            rows.update((number, row) for row, number in zip(measured.rows, numbers, strict=False))
+            rows.update(zip(part, measured.rows, strict=False))
         return rows, None
 
     def _counted(self, jobs: Mapping[int, Job]) -> dict[int, Result]:
