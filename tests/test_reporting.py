@@ -78,6 +78,16 @@ def test_what_fails_before_its_size_is_known_is_the_same_cell(tmp_path: Path) ->
     assert told == {("breaks", 1): "broke", ("mends", 1): "mended", ("breaks", 8): "same", ("other", 1): "same"}
 
 
+def test_a_model_as_built_is_another_than_the_fused_one_of_its_name(tmp_path: Path) -> None:
+    was = [row("a", 1, 1.0), failed("early", size=None)]
+    now = [row("a", 1, 2.0, as_built=True), row("early", 1, 2.0, as_built=True)]
+    found = report(tmp_path, [{**one, "started_at": NOW.started_at} for one in now], was)
+    assert {one.cell.model: one.kind.value for one in found.changes if one.kind is not ChangeKind.GONE} == {
+        "a --no-reparam": "new",
+        "early --no-reparam": "new",
+    }
+
+
 def test_a_model_that_alone_is_measured_and_fails_broke(tmp_path: Path) -> None:
     found = report(tmp_path, [failed("a", size=None, started_at=NOW.started_at)], [row("a", 1, 1.0)])
     assert kinds(found) == {"a/ort": "broke"} and [one.id for one in found.baseline_runs] == [BEFORE.id]

@@ -246,7 +246,7 @@ def _present(
             else:
                 rows.append({**row, "model": spec.name})
         if lacking:
-            missing.setdefault(tuple(lacking), []).append(typed_name(spec.name, spec.source))
+            missing.setdefault(tuple(lacking), []).append(spec.typed_name)
     return rows, {backends: tuple(names) for backends, names in missing.items()}
 
 

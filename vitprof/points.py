@@ -40,13 +40,13 @@ def point_from_row(row: Mapping[str, Any], run: str | None = None) -> Point | Le
     """The point of one row; `LeftOut` for one that failed, that gives other outputs, or that has no time."""
     reason = _why_left_out(row)
     if reason is not None:
-        return LeftOut(typed_name(row["model"], row["source"]), row["backend"], row["device"], reason)
+        return LeftOut(model_of(row), row["backend"], row["device"], reason)
     cost: Mapping[str, Any] = row["cost"] or {}
     relative: Mapping[str, Any] = row["relative"] or {}
     activations = cost.get("activations")
     height_and_width = row["size"]
     return Point(
-        model=typed_name(row["model"], row["source"]),
+        model=model_of(row),
         size=(height_and_width[0], height_and_width[1]) if height_and_width else None,
         batch=row["batch"],
         precision=row["precision"],
@@ -72,6 +72,11 @@ def point_from_row(row: Mapping[str, Any], run: str | None = None) -> Point | Le
         started_at=row["started_at"],
         environment=row["environment"].get("before") or {},
     )
+
+
+def model_of(row: Mapping[str, Any]) -> str:
+    """What one types to mean the network that the row is of."""
+    return typed_name(row["model"], row["source"], as_built=bool(row.get("as_built")))
 
 
 def _why_left_out(row: Mapping[str, Any]) -> str | None:

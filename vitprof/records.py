@@ -30,9 +30,15 @@ class Source(StrEnum):
     PT = "pt"
 
 
-def typed_name(name: str, source: str | None) -> str:
+# Modules of these are built here, as timm builds its own: from random weights, with blocks that may want fusing.
+BUILT_HERE = (Source.TIMM, Source.PYTHON)
+AS_BUILT = " --no-reparam"
+
+
+def typed_name(name: str, source: str | None, *, as_built: bool = False) -> str:
     """What one types to name a model: timm's names and files stand for themselves."""
-    return f"{source}:{name}" if source == Source.TORCHVISION else name
+    prefix = f"{source}:" if source == Source.TORCHVISION else ""
+    return f"{prefix}{name}{AS_BUILT if as_built else ''}"
 
 
 class Precision(StrEnum):
@@ -90,6 +96,21 @@ class ModelSpec:
     compute_capabilities: tuple[str, ...] = ()
     # 8-bit pixels go in instead of a tensor; only Core ML packages can have it.
     image_input: bool = False
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether its blocks are fused for inference, where it has such."""
+        return self.reparam and self.source in BUILT_HERE
+
+    @property
+    def is_as_built(self) -> bool:
+        """Not fused although it may have such: another network than the one of that name, to whoever times it."""
+        return not self.reparam and self.source in BUILT_HERE
+
+    @property
+    def typed_name(self) -> str:
+        """What one types to mean this network."""
+        return typed_name(self.name, self.source, as_built=self.is_as_built)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 
-from vitprof.records import Exporter, Metric, ModelSpec, Precision, Source, typed_name
+from vitprof.records import Exporter, Metric, ModelSpec, Precision, Source
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,7 @@ class SweepCell:
         spec = self.spec
         size = "x".join(map(str, spec.size)) if spec.size else "own size"
         threads = f", {self.threads} thread{'' if self.threads == 1 else 's'}" if self.threads else ""
-        model = typed_name(spec.name, spec.source)
-        return f"{model} {size} batch {spec.batch} {spec.precision} on {self.backend}, {self.device}{threads}"
+        return f"{spec.typed_name} {size} batch {spec.batch} {spec.precision} on {self.backend}, {self.device}{threads}"
 
 
 def cell_from_ask(number: int, group: int, ask: str) -> SweepCell:

@@ -42,7 +42,7 @@ from vitprof.keeping import keep_rows
 from vitprof.measurements import Interval, StopReason
 from vitprof.pipeline import Request
 from vitprof.places import Places
-from vitprof.records import ParityVerdict, Result, typed_name
+from vitprof.records import ParityVerdict, Result
 from vitprof.report.cell import failure_of, size_of
 from vitprof.report.progress import NoProgress, Progress
 from vitprof.rows import exit_code_of
@@ -356,7 +356,7 @@ def _facts_before(row: Result) -> Mapping[str, Any]:
 
 def _competitor(ask: Ask) -> tuple[str, str]:
     """Who is compared with others along batches and sizes."""
-    return typed_name(ask.spec.name, ask.spec.source), ask.backend
+    return ask.spec.typed_name, ask.backend
 
 
 def _names(asks: Sequence[Ask]) -> list[str]:

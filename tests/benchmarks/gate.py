@@ -10,8 +10,8 @@ are of other moments of the recording. What is said of them is said by the code 
 baseline that gate refuses is measured again, as a person would, and how many were is told beside the figures.
 
 `--moods`: the same runs, each moved by a mood of its own that lasts for the whole run, the candidate's two runs by one:
-what the reference cannot cancel (docs/decisions/0009). `--live`: on this machine, in separate runs of `vitprof`, a net
-of twenty layers against one of other weights, and against one of twenty-one.
+what the reference cannot cancel (docs/decisions/0009). `--live`: on this machine, in separate runs of `vitprof`: a net
+of twenty layers that is measured again and again, each time judged by the last five, and one of twenty-one beside it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import dataclasses
 import json
 import math
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -32,7 +33,6 @@ from typing import Any
 from tests.benchmarks.noise import length_ns, noise_from
 from tests.report.samples import ok
 from vitprof import __version__
-from vitprof.analysis import gate
 from vitprof.analysis.summary import summarise
 from vitprof.cells import Cell
 from vitprof.devices.transports.fake import FakeTransport, VirtualClock
@@ -40,7 +40,7 @@ from vitprof.gates import GateVerdict
 from vitprof.gating.again import VERIFICATION, Again
 from vitprof.gating.stored import GateRequest, gate_stored
 from vitprof.group import Setting, measure_group
-from vitprof.measurements import Grade, Interval
+from vitprof.measurements import Interval
 from vitprof.places import places
 from vitprof.protocols import protocol
 from vitprof.records import Result
@@ -172,8 +172,7 @@ def _parts(ratio: Interval) -> tuple[float, float, float]:
 _NET = """
 import torch
 
-def _net(layers, seed):
-    torch.manual_seed(seed)
+def _net(layers):
     block = [torch.nn.Sequential(torch.nn.Conv2d(48, 48, 3, padding=1), torch.nn.ReLU()) for _ in range(layers)]
     head = [torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(48, 10)]
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 48, 8, stride=8), *block, *head)
@@ -181,53 +180,46 @@ def _net(layers, seed):
     return net
 
 def twenty():
-    return _net(20, 0)
-
-def other_weights():
-    return _net(20, 1)
+    return _net(20)
 
 def twenty_one():
-    return _net(21, 0)
+    return _net(21)
 """
 # `--baseline` compares cells of one name: the factory that a run takes is chosen by this file's content.
 _CHOSEN = "from nets import {factory} as net\n"
+_STORES = {"twenty": "results.sqlite", "twenty_one": "slower.sqlite"}
+_BASELINES = 5
 
 
-def live(pairs: int, factory: str) -> Counter[GateVerdict]:
-    """The gate's word on `pairs` candidates, each against a run of its own of the net of twenty layers."""
-    said: Counter[GateVerdict] = Counter()
-    for _ in range(pairs):
-        with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / "nets.py").write_text(_NET)
-            words = ("--store", "results.sqlite", "--json", "-")
-            _measure_baseline(folder, words)
-            _measure(folder, factory, words)
-            runs = json.loads(_vitprof(folder, "gate", "--baseline", "last:1", *words))
-            said[GateVerdict(runs["cells"][0]["verdict"])] += 1
-            print(factory, runs["cells"][0]["verdict"], runs["cells"][0]["ratio"], runs["cells"][0]["ci90"], flush=True)
+def live(pairs: int) -> dict[str, Counter[GateVerdict]]:
+    """By factory the gate's word on `pairs` candidates of it, each against the last five runs of twenty layers."""
+    said: dict[str, Counter[GateVerdict]] = {factory: Counter() for factory in _STORES}
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "nets.py").write_text(_NET)
+        for _ in range(_BASELINES):
+            _measure(folder, "twenty")
+        for number in range(pairs):
+            # The slower one is no baseline of those that come.
+            shutil.copy(Path(folder) / _STORES["twenty"], Path(folder) / _STORES["twenty_one"])
+            # Neither is always the one that is further from the baseline.
+            for factory in _STORES if number % 2 else reversed(_STORES):
+                _measure(folder, factory)
+                told = _vitprof(folder, "gate", "--baseline", f"last:{_BASELINES}", "--store", _STORES[factory])
+                [cell] = told["cells"]
+                said[factory][GateVerdict(cell["verdict"])] += 1
+                print(factory, cell["verdict"], cell["ratio"], cell["ci90"], len(cell["baseline_runs"]), flush=True)
     return said
 
 
-def _measure_baseline(folder: str, words: tuple[str, ...]) -> None:
-    """Until there is a run that gate takes for a baseline."""
-    for _ in range(_ATTEMPTS):
-        relative = _measure(folder, "twenty", words)["relative"]
-        ratio = gate.RunRatio(Interval(relative["ratio"], *relative["ci95"]))
-        if relative["grade"] != Grade.C and gate.is_sharp([ratio], LIMIT_SHARE):
-            return
-        print(f"a baseline of grade {relative['grade']}, {relative['ci95']}: measured again", flush=True)
-    raise AssertionError("no run of twenty serves as a baseline: end what keeps this machine busy")
-
-
-def _measure(folder: str, factory: str, words: tuple[str, ...]) -> dict[str, Any]:
+def _measure(folder: str, factory: str) -> None:
     (Path(folder) / "net.py").write_text(_CHOSEN.format(factory=factory))
-    [row] = json.loads(_vitprof(folder, "latency", "net.py:net", "--threads", "1", *words))["results"]
-    return dict(row)
+    _vitprof(folder, "latency", "net.py:net", "--threads", "1", "--store", _STORES[factory])
 
 
-def _vitprof(folder: str, *words: str) -> str:
-    command = [sys.executable, "-m", "vitprof", *words]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False).stdout
+def _vitprof(folder: str, *words: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "vitprof", *words, "--json", "-"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    return dict(json.loads(done.stdout))
 
 
 def _text(verdicts: Counter[GateVerdict]) -> str:
@@ -237,8 +229,8 @@ def _text(verdicts: Counter[GateVerdict]) -> str:
 if __name__ == "__main__":
     numbers = [int(word) for word in sys.argv[1:] if word.isdecimal()]
     if "--live" in sys.argv:
-        for name in ("other_weights", "twenty_one"):
-            print(f"{name}: {_text(live(*numbers[:1] or [20], name))}", flush=True)
+        for name, verdicts in live(*numbers[:1] or [20]).items():
+            print(f"{name}: {_text(verdicts)}", flush=True)
         sys.exit()
     for one_mood in _MOODS if "--moods" in sys.argv else (0.0,):
         for runs in (1, 5):

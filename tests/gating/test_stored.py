@@ -144,11 +144,12 @@ def test_only_what_came_before_the_candidate_is_its_baseline(store: Places) -> N
 
 def test_cells_of_other_sizes_batches_and_threads_are_not_compared(store: Places) -> None:
     others = [row(2.0, batch=8), row(2.0, size=[96, 96]), row(2.0, threads=4), row(2.0, precision="fp16")]
+    others += [row(2.0, as_built=True)]
     fill(store.store, {"a": others, "now": [row(3.0)]})
     found = gated(store)
     assert cell(found).verdict is GateVerdict.NEW
     # Of a run that is named, it is told what is not there any more.
-    assert len(gated(store, "a").gated.gone) == 4
+    assert len(gated(store, "a").gated.gone) == 5
 
 
 def test_what_else_differs_is_told_beside_the_verdict(store: Places) -> None:

@@ -56,6 +56,13 @@ def test_what_would_fill_the_memory_is_an_error(monkeypatch: pytest.MonkeyPatch)
             packing.unpacked(blob)
 
 
+def test_the_key_of_a_cell_is_the_one_that_stores_have_and_another_for_a_model_as_built() -> None:
+    row = {"model": "m", "source": "timm", "size": [224, 224], "batch": 1, "precision": "fp32", "device": "local"}
+    # As the first stores of version 2 have it.
+    assert packing.cell_columns(row)["key"] == packing.hash_of(["m", "timm", 224, 224, 1, "fp32", "local", *[None] * 3])
+    assert packing.cell_columns({**row, "as_built": True})["key"] != packing.cell_columns(row)["key"]
+
+
 @pytest.mark.parametrize("blob", [b"", b"\x07abc", b"\x01abc", b"\x02abc", b"\x01" + bytes(20)])
 def test_other_bytes_are_an_error(blob: bytes) -> None:
     with pytest.raises(ValueError, match="packed"):

@@ -15,8 +15,8 @@ from typing import Any
 
 from vitprof.analysis.verdicts import IDENTITY, LASTING_FACTS, holm, pair_verdicts
 from vitprof.measurements import Interval
-from vitprof.points import LeftOut, point_from_row
-from vitprof.records import ParityVerdict, Verdict, typed_name
+from vitprof.points import LeftOut, model_of, point_from_row
+from vitprof.records import ParityVerdict, Verdict
 from vitprof.reports import Cell, Change, ChangeKind, EnvironmentChange, PlacementChange
 from vitprof.units import NOT_KNOWN
 
@@ -50,7 +50,7 @@ def cell_of(row: _Row) -> Cell:
     return Cell(
         device=row["device"],
         backend=row["backend"],
-        model=typed_name(row["model"], row["source"]),
+        model=model_of(row),
         size=(size[0], size[1]),
         batch=row["batch"],
         precision=row["precision"],

@@ -141,6 +141,7 @@ def _why_another(row: _Row, one: Job | Refused) -> str:
 def _spec(row: _Row, workshop: Workshop, places: Places) -> ModelSpec:
     """The model of a row. A row does not say whether its size was asked for or is the model's own."""
     like = ModelSpec("", Source.TIMM, batch=row["batch"], precision=Precision(row["precision"]))
+    like = dataclasses.replace(like, reparam=not row.get("as_built"))
     sized = dataclasses.replace(like, size=tuple(row["size"]) if row["size"] else None)
     name = typed_name(row["model"], row["source"])
     candidates = [spec for one in (like, sized) for spec in workshop.specs((name,), one)]

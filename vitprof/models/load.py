@@ -17,14 +17,11 @@ from vitprof.models.built import Built, size_error, without_gradients
 from vitprof.models.calibrate import calibrate_batch_norms
 from vitprof.models.dependencies import content_sha256
 from vitprof.models.redraw import redraw_constant_parameters
-from vitprof.records import ModelSpec, Source
+from vitprof.records import BUILT_HERE, ModelSpec, Source
 from vitprof.runner.torchvision_compat import import_timm, import_torchvision
 
 if TYPE_CHECKING:
     import torch
-
-# Their modules are built here, as timm builds its own: from random weights, with blocks that may want fusing.
-_BUILT_HERE = (Source.TIMM, Source.PYTHON)
 
 
 @dataclass(frozen=True)
@@ -79,7 +76,7 @@ def load_shapes(spec: ModelSpec, trust: bool = False) -> Loaded:
     import torch
 
     spec = dataclasses.replace(spec, pretrained=False)
-    if spec.source not in (*_BUILT_HERE, Source.TORCHVISION):
+    if spec.source not in (*BUILT_HERE, Source.TORCHVISION):
         return load(spec, trust)
     try:
         with warnings.catch_warnings(), torch.device("meta"):
@@ -94,15 +91,14 @@ def load_shapes(spec: ModelSpec, trust: bool = False) -> Loaded:
 
 def _finished(module: torch.nn.Module, spec: ModelSpec, built: Built, fixups: list[str], sha256: str | None) -> Loaded:
     """Fused for inference where that is wanted, and known to take its input."""
-    may_fuse = spec.reparam and spec.source in _BUILT_HERE
-    if may_fuse:
+    if spec.is_fused:
         module, fused = _reparameterised(module, spec)
         fixups += fused
     height, width = spec.size or built.own[1:]
     shape = (spec.batch, built.own[0], height, width)
     if shape[2:] != built.own[1:]:
         _check_size(module, spec, built, shape)
-    recipe = {**built.recipe, "seed": spec.seed, "fuse": may_fuse} if built.recipe else None
+    recipe = {**built.recipe, "seed": spec.seed, "fuse": spec.is_fused} if built.recipe else None
     return Loaded(module, shape, tuple(fixups), _versions(spec.source), recipe, built.source_files, sha256)
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from vitprof.counts import MAC_KINDS, Cost, Kind, OpRow, kind_sums
-from vitprof.records import Counted, Source
+from vitprof.records import Counted
 from vitprof.report.by import By
 from vitprof.report.markdown import escaped
 from vitprof.report.outside import csv_cell, encodable, plain
@@ -252,7 +252,7 @@ def _document_row(one: Counted) -> CountRow:
         uncounted_ops={encodable(name): calls for name, calls in cost.uncounted_ops.items()} if cost else {},
         coverage=cost.coverage if cost else None,
         fixups=tuple(encodable(fixup) for fixup in one.fixups),
-        reparam=one.spec.reparam and one.spec.source in (Source.TIMM, Source.PYTHON),
+        reparam=one.spec.is_fused,
         rows=tuple(
             OpPart(
                 op=encodable(row.op),

@@ -89,6 +89,7 @@ COLUMNS = (
     ("power_w", "energy.power_w"),
     ("idle_power_w", "energy.idle_power_w"),
     ("energy_source", "energy.source"),
+    ("as_built", "as_built"),
 )
 
 

@@ -198,6 +198,7 @@ def _row(result: Result, with_samples: bool) -> ResultRow:
     return ResultRow(
         model=encodable(result.spec.name),
         source=result.spec.source.value,
+        as_built=result.spec.is_as_built,
         size=size_of(result),
         batch=result.spec.batch,
         precision=result.spec.precision.value,

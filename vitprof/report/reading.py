@@ -144,10 +144,11 @@ def _checked(document: ResultDocument, name: str) -> ResultDocument:
 
 
 def _row(point: Point) -> ResultRow:
-    nothing = (
+    unknown = (
         *("region", "clock", "latency_ns", "relative", "drift_corrected_ns", "cold_ns", "achieved_macs_per_s"),
         *("memory", "parity", "artifact", "placement", "grade", "protocol_hash", "vitprof_version", "started_at"),
     )
+    nothing: dict[str, Any] = dict.fromkeys(unknown)
     return ResultRow(
         model=encodable(point.model),
         source="table",
@@ -171,7 +172,7 @@ def _row(point: Point) -> ResultRow:
         ),
         warnings=(),
         environment={},
-        **dict.fromkeys(nothing),
+        **nothing,
     )
 
 

@@ -21,6 +21,10 @@ def is_absent(value: object) -> bool:
     return value is None
 
 
+def is_false(value: object) -> bool:
+    return value is False
+
+
 class FailurePart(Part):
     stage: str
     error: str
@@ -154,6 +158,8 @@ class ResultRow(Part):
 
     model: str
     source: str
+    # Only there where it is true: of a model whose blocks may be fused for inference, and were not.
+    as_built: bool = Field(default=False, exclude_if=is_false)
     size: tuple[int, int] | None
     batch: int
     precision: str

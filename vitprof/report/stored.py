@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from vitprof.records import AS_BUILT
 from vitprof.report.columns import Column
 from vitprof.report.outside import plain
 from vitprof.report.schema import ResultRow
@@ -42,7 +43,7 @@ def columns_of(listed: Sequence[Listed]) -> tuple[Column, ...]:
         return tuple(NOT_KNOWN if (value := of(row)) is None else significant(value / scale) for row in rows)
 
     columns = (
-        Column("model", texts(lambda row: row.model), is_number=False),
+        Column("model", texts(_model), is_number=False),
         Column("size", texts(lambda row: "x".join(map(str, row.size)) if row.size else None), 8, is_number=False),
         Column("batch", texts(lambda row: str(row.batch))),
         Column("precision", texts(lambda row: row.precision), 6, is_number=False),
@@ -67,6 +68,10 @@ def columns_of(listed: Sequence[Listed]) -> tuple[Column, ...]:
 def is_void(row: ResultRow) -> bool:
     """Whether the timed artifact gives other outputs than the model."""
     return row.parity is not None and row.parity.verdict == "broken"
+
+
+def _model(row: ResultRow) -> str:
+    return f"{row.model}{AS_BUILT}" if row.as_built else row.model
 
 
 def _half_width(row: ResultRow) -> str | None:

@@ -6,7 +6,7 @@ Another way of packing gets another first byte.
     packed value    one byte, which says how; then JSON in UTF-8 as a zlib stream. 1: by itself; 2: of a row, with
                     `_ROW_WORDS` as its dictionary (a third of the size: most of a row are the names of its fields)
     environment     its numbers move (load, clocks, heat) and stay with the row; all else lasts and is kept once
-    cell            by the hash of its columns
+    cell            by the hash of its columns, and of whether its model is as built
 """
 
 from __future__ import annotations
@@ -103,7 +103,9 @@ def cell_columns(row: Mapping[str, Any]) -> dict[str, Any]:
     """What a row in the JSON of `latency` measures, with the key by which its cell is found."""
     height, width = row["size"] or (None, None)
     columns = {**{name: row.get(name) for name in CELL_NAMES}, "height": height, "width": width}
-    return {"key": hash_of([columns[name] for name in CELL_NAMES]), **columns}
+    # Rows of before this was kept have the keys that they had.
+    as_built = ["as built"] if row.get("as_built") else []
+    return {"key": hash_of([columns[name] for name in CELL_NAMES] + as_built), **columns}
 
 
 def content_hash(row: Mapping[str, Any]) -> str:

@@ -22,7 +22,6 @@ from vitprof.comparisons import Point, ProfiledModel
 from vitprof.counts import Kind
 from vitprof.errors import UsageError
 from vitprof.places import shown_store
-from vitprof.records import typed_name
 from vitprof.store import inserting, packing, searching
 from vitprof.store.columns import columns_of
 from vitprof.store.database import chunks, compact, insert_new, locked, size_bytes, storable, told, writer
@@ -270,7 +269,7 @@ class Store:
         _, _, height, width = profiled.input_shape
         values = {
             **{
-                "model": storable(typed_name(profiled.spec.name, profiled.spec.source)),
+                "model": storable(profiled.spec.typed_name),
                 "height": height,
                 "width": width,
                 "batch": profiled.spec.batch,

@@ -62,7 +62,8 @@ CELLS = Table(
     "cells",
     METADATA,
     Column("id", _ID, primary_key=True),
-    # Of all the other columns: two NULLs differ to a database, and a name can be too long for an index.
+    # Of all the other columns and of whether the model is as built (`packing`): two NULLs differ to a database, and a
+    # name can be too long for an index.
     Column("key", String, nullable=False, unique=True),
     Column("model", Text, nullable=False),
     Column("source", String, nullable=False),

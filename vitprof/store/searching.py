@@ -118,11 +118,18 @@ def _earlier_of_unknown_size(connection: Connection, ids: Sequence[int]) -> dict
                 continue
             earlier = (RESULTS.c.run != row.run, RESULTS.c.started_at < row.started_at)
             failed = () if is_unknown else (RESULTS.c.outcome != "ok",)
-            asked = select(RESULTS.c.id).where(RESULTS.c.cell.in_(others[row.cell]), *earlier, *failed)
-            before = connection.scalar(asked.order_by(*_NEWEST_FIRST).limit(1))
-            if before is not None:
-                found[row.id] = before
+            asked = select(RESULTS.c.id, RESULTS.c.document).where(
+                RESULTS.c.cell.in_(others[row.cell]), *earlier, *failed
+            )
+            before = connection.execute(asked.order_by(*_NEWEST_FIRST).limit(1)).first()
+            # What the columns of a cell do not say.
+            if before is not None and _is_as_built(before.document) == _is_as_built(row.document):
+                found[row.id] = before.id
     return found
+
+
+def _is_as_built(document: bytes) -> bool:
+    return bool(packing.unpacked(document).get("as_built"))
 
 
 def only_in(connection: Connection, run: str, other: str) -> list[StoredRow]:

@@ -34,6 +34,7 @@ from pathlib import Path
 from vitprof.comparisons import Point
 from vitprof.errors import UsageError, VitprofError
 from vitprof.measurements import Interval
+from vitprof.records import AS_BUILT
 from vitprof.units import NOT_KNOWN, size_from_text
 
 _TIMM = {
@@ -114,7 +115,8 @@ class Accuracies:
         A name without a tag gets the best of its tags: what the architecture was shown to reach, not what timm loads by
         default. Without a `size` there is a row only if the model has one size.
         """
-        name = model.removeprefix("timm:")
+        # Fusing changes no output.
+        name = model.removeprefix("timm:").removesuffix(AS_BUILT)
         alike = self.by_bare_name.get(name.partition(".")[0], ())
         named = [row for row in alike if row.model.removeprefix("timm:") == name]
         # A tag that the table lacks is not another tag.
