@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.report import samples
-from vitprof.bench import Ask, Job, Measured, Refused
+from vitprof.bench import Ask, Job, Measured, Refused, groups_of
 from vitprof.curves import ALLOCATOR, NVML, PointOutcome, StoppedBy
 from vitprof.devices import profiles
 from vitprof.errors import ExitCode, VitprofError
@@ -44,14 +45,16 @@ class Bench:
         refused: Sequence[int] = (),
         image_bytes: int = 0,
         facts: Mapping[str, int] | None = None,
+        free_bytes: float = math.inf,
     ) -> None:
         self.device = profiles.device("local")
         self.backends = ("ort",)
         self.troubles: list[VitprofError] = []
         # What was measured together, in turn.
-        self.groups: list[list[tuple[str, int]]] = []
+        self.together: list[list[tuple[str, int]]] = []
         self.held_for = 0
         self._answer, self._models, self._refused = answer, models, refused
+        self._free_bytes = free_bytes
         self._image_bytes, self._environment = image_bytes, {"before": dict(facts or {})}
 
     def specs(self, texts: Sequence[str], like: ModelSpec) -> list[ModelSpec]:
@@ -72,8 +75,13 @@ class Bench:
         self.held_for += 1
         yield self
 
+    def groups(
+        self, jobs: Mapping[int, Job], memory_of: Callable[[int], float] | None = None
+    ) -> Iterator[dict[int, Job]]:
+        return groups_of(jobs, self._free_bytes, memory_of)
+
     def measured(self, jobs: Sequence[Job]) -> Measured:
-        self.groups.append([(job.blank.spec.name, job.blank.spec.batch) for job in jobs])
+        self.together.append([(job.blank.spec.name, job.blank.spec.batch) for job in jobs])
         rows: list[Result] = []
         for job in jobs:
             try:
@@ -128,24 +136,31 @@ def test_a_search_ends_after_two_batches_that_bring_nothing(tmp_path: Path) -> N
 def test_models_that_still_search_are_measured_together_batch_by_batch(tmp_path: Path) -> None:
     bench = Bench(lambda name, batch, _: max(1.0, batch / {"small": 8, "large": 1}[name]), ["small", "large"])
     _search(bench, tmp_path)
-    assert bench.groups[:3] == [[("small", batch), ("large", batch)] for batch in (1, 2, 4)]
-    assert bench.groups[3:] == [[("small", batch)] for batch in (8, 16, 32)]
+    assert bench.together[:3] == [[("small", batch), ("large", batch)] for batch in (1, 2, 4)]
+    assert bench.together[3:] == [[("small", batch)] for batch in (8, 16, 32)]
 
 
 def test_more_than_eight_models_are_measured_in_groups_of_eight(tmp_path: Path) -> None:
     bench = Bench(_levels_off_at(1), [f"net_{index}" for index in range(9)])
     search = _search(bench, tmp_path, batches=[2, 1])
-    assert [len(group) for group in bench.groups] == [8, 1, 8, 1]
+    assert [len(group) for group in bench.together] == [8, 1, 8, 1]
     # Round by round are only compared those of one group.
     groups = {point.group for curve in search.curves() for point in curve.points}
     assert groups == {1, 2, 3, 4}
+
+
+def test_a_device_of_little_memory_measures_fewer_models_together(tmp_path: Path) -> None:
+    for free_bytes, sizes in ((math.inf, [3]), (1e9, [2, 1]), (1.0, [1, 1, 1])):
+        bench = Bench(_levels_off_at(1), ["a", "b", "c"], free_bytes=free_bytes)
+        _search(bench, tmp_path, batches=[1])
+        assert [len(group) for group in bench.together] == sizes
 
 
 def test_the_end_of_memory_is_found_and_no_failure(tmp_path: Path) -> None:
     bench = Bench(lambda _name, batch, _others: NO_ROOM if batch > 12 else 1.0, ["net"])
     search = _search(bench, tmp_path)
     [curve] = search.curves()
-    assert [batch for group in bench.groups for _, batch in group] == [1, 2, 4, 8, 16, 12, 14, 13]
+    assert [batch for group in bench.together for _, batch in group] == [1, 2, 4, 8, 16, 12, 14, 13]
     assert curve.stopped_by is StoppedBy.MEMORY and curve.best_batch == 12
     assert [point.outcome for point in curve.points][-3:] == [PointOutcome.OUT_OF_MEMORY] * 3
     assert search.codes == {ExitCode.OK}
@@ -161,7 +176,7 @@ def test_a_model_that_fits_in_no_batch_has_failed(tmp_path: Path) -> None:
 def test_a_batch_that_was_asked_for_and_does_not_fit_is_a_failure(tmp_path: Path) -> None:
     bench = Bench(lambda _name, batch, _others: NO_ROOM if batch > 12 else 1.0, ["net"])
     search = _search(bench, tmp_path, batches=[8, 16, 32])
-    assert [batch for group in bench.groups for _, batch in group] == [8, 16]
+    assert [batch for group in bench.together for _, batch in group] == [8, 16]
     assert search.codes == {ExitCode.OK, ExitCode.FAILED} and search.curves()[0].stopped_by is StoppedBy.MEMORY
 
 
@@ -169,7 +184,7 @@ def test_a_batch_that_was_asked_for_and_is_not_tried_is_a_failure_too(tmp_path: 
     # A terabyte an image by the first two: no machine's memory holds eight.
     bench = Bench(lambda *_: 1.0, ["net"], image_bytes=10**12)
     search = _search(bench, tmp_path, batches=[1, 2, 8])
-    assert [batch for group in bench.groups for _, batch in group] == [1, 2]
+    assert [batch for group in bench.together for _, batch in group] == [1, 2]
     assert search.curves()[0].stopped_by is StoppedBy.MEMORY and ExitCode.FAILED in search.codes
     # Of a search it is what was to be found.
     assert _search(Bench(lambda *_: 1.0, ["net"], image_bytes=10**12), tmp_path).codes == {ExitCode.OK}
@@ -181,7 +196,7 @@ def test_who_runs_out_of_memory_beside_others_is_measured_again_alone(tmp_path: 
 
     bench = Bench(answer, ["small", "large"])
     search = _search(bench, tmp_path, batches=[1, 2])
-    assert bench.groups == [[("small", 1), ("large", 1)], [("small", 2), ("large", 2)], [("large", 2)]]
+    assert bench.together == [[("small", 1), ("large", 1)], [("small", 2), ("large", 2)], [("large", 2)]]
     small, large = search.curves()
     assert [point.outcome for point in large.points] == [PointOutcome.OK, PointOutcome.OK]
     assert [point.group for point in small.points] == [1, 2] and [point.group for point in large.points] == [1, 3]
@@ -235,7 +250,7 @@ def test_sizes_are_curves_of_their_own_beside_each_other(tmp_path: Path) -> None
     search = _search(bench, tmp_path, batches=[1], sizes=[(192, 192), (288, 224)])
     found = [(curve.name, curve.size) for curve in search.curves()]
     assert found == [("a", (192, 192)), ("a", (288, 224)), ("b", (192, 192)), ("b", (288, 224))]
-    assert len(bench.groups) == 1
+    assert len(bench.together) == 1
 
 
 def test_the_largest_batch_is_the_last(tmp_path: Path) -> None:

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
-
-import psutil
 
 from vitprof.cells import Cell
 from vitprof.devices import clock_lock, lease, profiles, reach
@@ -230,6 +229,19 @@ class Hold:
         self._troubles = troubles
         self._run = run
 
+    def groups(
+        self, jobs: Mapping[_Key, Job], memory_of: Callable[[_Key], float] | None = None
+    ) -> Iterator[dict[_Key, Job]]:
+        """Jobs in order, each under the caller's name for it, in groups that the device's memory holds.
+
+        `memory_of`: what one takes, where that is known better than from its artifact.
+        """
+        free_bytes = math.inf
+        # Of a device that was lost meanwhile it is told where its group is measured.
+        with contextlib.suppress(VitprofError):
+            free_bytes = self._held.free_bytes()
+        return groups_of(jobs, free_bytes, memory_of)
+
     def measured(self, jobs: Sequence[Job]) -> Measured:
         """The rows of one group; failed ones where the device is gone for good."""
         try:
@@ -274,17 +286,15 @@ def opened(terms: Terms, backends: Sequence[str], places: Places, progress: Prog
         yield Bench(device, wanted, terms, transport=transport, in_use=in_use, here=_Here(places, progress))
 
 
-def groups_of(jobs: Mapping[_Key, Job], memory_of: Callable[[_Key], float] | None = None) -> Iterator[dict[_Key, Job]]:
-    """Jobs in order, each under the caller's name for it: at most eight at a time and no more than memory holds.
-
-    `memory_of`: what one takes, where that is known better than from its artifact.
-    """
-    available = psutil.virtual_memory().available * _MEMORY_SHARE
+def groups_of(
+    jobs: Mapping[_Key, Job], free_bytes: float, memory_of: Callable[[_Key], float] | None = None
+) -> Iterator[dict[_Key, Job]]:
+    """Jobs in order: at most eight at a time, and no more than half of the free memory is thought to hold."""
     group: dict[_Key, Job] = {}
     taken = 0.0
     for key, job in jobs.items():
         needed = memory_of(key) if memory_of else job.memory_bytes
-        if group and (len(group) == MAX_CELLS or taken + needed > available):
+        if group and (len(group) == MAX_CELLS or taken + needed > _MEMORY_SHARE * free_bytes):
             yield group
             group, taken = {}, 0.0
         group[key] = job

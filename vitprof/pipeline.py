@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vitprof.bench import Ask, Job, Refused, Terms, groups_of, opened
+from vitprof.bench import Ask, Job, Refused, Terms, opened
 from vitprof.errors import ExitCode, VitprofError
 from vitprof.group import Timeouts
 from vitprof.keeping import keep_rows
@@ -84,7 +84,7 @@ def measure(request: Request, places: Places, progress: Progress | None = None) 
         keep_rows(list(rows.values()), places, run, bench.troubles)
         if jobs:
             with bench.held(run) as hold:
-                for group in groups_of(jobs):
+                for group in hold.groups(jobs):
                     measured = hold.measured(list(group.values()))
                     keep_rows(measured.rows, places, run, bench.troubles)
                     rows.update(zip(group, measured.rows, strict=False))

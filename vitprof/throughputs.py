@@ -24,7 +24,7 @@ import psutil
 from vitprof.analysis import throughput
 from vitprof.analysis.crossovers import crossovers
 from vitprof.analysis.throughput import Limits
-from vitprof.bench import Ask, Bench, Hold, Job, Refused, groups_of, opened
+from vitprof.bench import Ask, Bench, Hold, Job, Refused, opened
 from vitprof.curves import (
     ALLOCATOR,
     MAX_BATCH,
@@ -188,7 +188,7 @@ class Search:
     def _take(self, jobs: Sequence[tuple[_Series, Job]], hold: Hold) -> None:
         """Measures series at one batch in as few groups as memory allows."""
         numbered = {number: job for number, (_, job) in enumerate(jobs)}
-        for group in groups_of(numbered, lambda number: self._memory_bytes(*jobs[number])):
+        for group in hold.groups(numbered, lambda number: self._memory_bytes(*jobs[number])):
             self._shown.batch = jobs[min(group)][1].blank.spec.batch
             if not self._measure_group([jobs[number] for number in group], hold):
                 self._interrupt()

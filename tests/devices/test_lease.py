@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -215,6 +216,21 @@ def test_looking_does_not_hold_and_leaves_nothing_open() -> None:
 )
 def test_threads_are_the_profile_s_or_one_for_each_core_there(changes: Any, told: Any, threads: int) -> None:
     assert lease.threads_of(dataclasses.replace(_device(), **changes), Board(told)) == threads
+
+
+@pytest.mark.parametrize(
+    ("told", "free_bytes"),
+    [
+        ({"memory_available_bytes": 3 * 10**9, "memory_bytes": 4 * 10**9}, 3e9),
+        ({"memory_bytes": 4 * 10**9}, 4e9),
+        ({}, math.inf),
+        ({"memory_available_bytes": "much"}, math.inf),
+    ],
+)
+def test_the_memory_that_a_group_may_take_is_that_of_the_device(told: Any, free_bytes: float) -> None:
+    held = _lease(Board(told), _device(), [])
+    held.take()
+    assert held.free_bytes() == free_bytes
 
 
 def test_threads_of_this_machine_are_its_cores(here: Places) -> None:

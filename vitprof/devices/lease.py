@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -105,6 +106,12 @@ class Lease:
             self._say("; ".join(lacking))
             self._pause(_POLL_S)
         return of_processor(self._device, facts)
+
+    def free_bytes(self) -> float:
+        """Of the device's main memory what is free, else what there is of it; infinite where it does not tell."""
+        facts = self._facts()
+        told = (_number(facts, name) for name in ("memory_available_bytes", "memory_bytes"))
+        return next((value for value in told if value is not None), math.inf)
 
     def close(self) -> None:
         """Gives the device back; may be called twice."""

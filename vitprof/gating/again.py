@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vitprof import prepare
-from vitprof.bench import Ask, Bench, Job, Refused, Terms, groups_of, opened
+from vitprof.bench import Ask, Bench, Job, Refused, Terms, opened
 from vitprof.devices import profiles
 from vitprof.errors import ExitCode, VitprofError
 from vitprof.group import Timeouts
@@ -99,7 +99,7 @@ class _Remeasuring:
             jobs = self._jobs(wanted, bench)
             if jobs:
                 with bench.held(self.run) as hold:
-                    for group in groups_of(jobs):
+                    for group in hold.groups(jobs):
                         measured = hold.measured(list(group.values()))
                         keep_rows(measured.rows, self._places, self.run, bench.troubles)
                         self.rows.update(zip(group, measured.rows, strict=False))

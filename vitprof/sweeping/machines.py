@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 
-from vitprof.bench import Ask, Bench, Hold, Job, Refused, Terms, groups_of, opened
+from vitprof.bench import Ask, Bench, Hold, Job, Refused, Terms, opened
 from vitprof.devices import profiles, reach
 from vitprof.errors import ExitCode, UnreachableError, VitprofError
 from vitprof.instructions import counter_on
@@ -309,8 +309,8 @@ class _Visit:
     def _timed(self, jobs: Mapping[int, Job]) -> tuple[dict[int, Result], VitprofError | None]:
         """The rows of a group, in parts where memory holds no more; with them why the device is gone for good."""
         rows: dict[int, Result] = {}
-        for part in groups_of(jobs):
-            assert self._hold is not None  # noqa: S101 - there are jobs
+        assert self._hold is not None  # noqa: S101 - there are jobs
+        for part in self._hold.groups(jobs):
             measured = self._hold.measured(list(part.values()))
             if measured.is_interrupted:
                 raise KeyboardInterrupt
