@@ -22,6 +22,7 @@ from vitprof.export import coreml_export, trt_rtx_export
 from vitprof.export.coreml_operators import read_operators
 from vitprof.export.locks import InUse
 from vitprof.group import Timeouts
+from vitprof.keeping import check_store
 from vitprof.places import Places
 from vitprof.placing import format_of, plan_of
 from vitprof.prepare import QDQ_FORMAT, built_from
@@ -53,6 +54,7 @@ class LayersRequest:
 
 def profile_layers(request: LayersRequest, places: Places, progress: Progress | None = None) -> ProfiledModel:
     """The layer profile of one model on one backend; every failure is a `VitprofError`."""
+    check_store(places)
     progress = progress or NoProgress()
     asked = (request.backend,) if request.backend else ()
     device = reach.device_for(profiles.device(request.device, request.device_file), asked)

@@ -34,6 +34,7 @@ def test_the_json_is_alone_on_standard_output() -> None:
         ((TINY, "--backend", "torch"), 2, "no torch module behind it", "--backend ort or openvino"),
         ((TINY, "--depth", "0"), 2, "--depth 0 is below 1", "--depth 1"),
         ((TINY, "--json", "/no/such/folder/x.json"), 2, "does not exist", "existing folder"),
+        ((TINY, "--store", "/no/such/folder/x.sqlite"), 2, "cannot keep results", "with --store"),
         (("nope.onnx",), 2, "no such file", "existing .onnx"),
         ((), 2, "model", "--help"),
     ],

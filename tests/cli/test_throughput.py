@@ -135,6 +135,12 @@ def test_what_cannot_be_meant_is_said_before_anything_is_measured(data: Path) ->
     assert "--batch 'x' is no batch" in done.stderr and "→ write --batch auto, or a list: --batch 1,8,64" in done.stderr
 
 
+def test_the_end_of_a_search_beside_batches_that_are_named_is_refused(data: Path) -> None:
+    done = vitprof(data, "resnet50", "--batch", "8", "--max-batch", "4")
+    assert done.returncode == 2 and not (data / "results.sqlite").exists()
+    assert "--max-batch 4 ends a search, and --batch 8 asks for none" in done.stderr
+
+
 def test_a_picture_of_one_batch_is_refused_before_anything_is_measured(data: Path, tmp_path: Path) -> None:
     done = vitprof(data, "resnet50", "--batch", "8", "--plot", tmp_path / "a.svg")
     assert done.returncode == 2 and not (data / "results.sqlite").exists()

@@ -45,8 +45,12 @@ def test_with_accuracies_macs_against_time_are_a_picture_of_their_own(tmp_path: 
 
 
 def test_too_few_models_have_no_picture(tmp_path: Path) -> None:
+    others = [tmp_path / name for name in ("b-ranks.svg", "a-mine.svg")]
+    for file in (tmp_path / "a-ranks.svg", tmp_path / "a-front-2.svg", *others):
+        file.write_text("of another report")
     assert draw(report(tmp_path, [row("a", 1, 1.0), row("b", 2, 2.0)]), tmp_path / "a.md") == Pictures()
-    assert drawn(tmp_path) == []
+    # Those of the report that was here before are gone, and nothing else.
+    assert set(tmp_path.glob("*.svg")) == set(others)
 
 
 def test_hostile_names_stay_text_and_every_picture_has_a_background_of_its_own(tmp_path: Path) -> None:

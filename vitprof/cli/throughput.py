@@ -30,7 +30,10 @@ def throughput(
     batch: Annotated[
         str, typer.Option("--batch", help="auto: doubled until it brings no more; or a list: 1,8,64.")
     ] = _SEARCH,
-    max_batch: Annotated[int, typer.Option("--max-batch", help="The largest that auto tries.")] = MAX_BATCH,
+    max_batch: Annotated[
+        int | None,
+        typer.Option("--max-batch", help=f"The largest that auto tries; default: {MAX_BATCH}.", show_default=False),
+    ] = None,
     size: Annotated[
         str | None,
         typer.Option(
@@ -100,8 +103,14 @@ def throughput(
         lock_clocks_mhz=lock_clocks,
         timeouts=Timeouts(load_s=timeout_s, block_s=timeout_s),
     )
-    asked = Asked(request, batches_from_text(batch), sizes_from_text(size), max_batch)
-    if plot is not None and len(asked.sizes) < 2 and len(asked.limits.asked or range(max_batch)) < 2:
+    batches = batches_from_text(batch)
+    if batches and max_batch is not None:
+        raise UsageError(
+            f"--max-batch {max_batch} ends a search, and --batch {batch} asks for none",
+            remedy="leave out one of the two",
+        )
+    asked = Asked(request, batches, sizes_from_text(size), max_batch or MAX_BATCH)
+    if plot is not None and len(asked.sizes) < 2 and len(asked.limits.asked or range(asked.max_batch)) < 2:
         raise UsageError("--plot has nothing to draw of one batch", remedy="give several to --batch or --size")
     progress = progress_for(sys.stderr)
     try:

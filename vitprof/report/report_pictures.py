@@ -41,7 +41,10 @@ class Pictures:
 
 
 def draw(report: Report, markdown: Path) -> Pictures:
-    """The pictures of the report, written beside the file `markdown` and named after it."""
+    """The pictures of the report, written beside the file `markdown` and named after it.
+
+    Those of an earlier report of that name, which this one has not, are taken away.
+    """
     if find_spec("matplotlib") is None:
         return Pictures(why_not=WHY_NOT)
     from vitprof.report.plot_front import pareto_plot
@@ -63,6 +66,11 @@ def draw(report: Report, markdown: Path) -> Pictures:
         pareto_plot(one.points, "latency", markdown.with_name(name), where=one.where, gain=one.gain)
         what = "Accuracy" if one.gain == "accuracy" else "MACs"
         drawn.append(Picture(name, f"{what} against time, {one.where}"))
+    kept = {one.file for one in (scatter, ranks, *drawn) if one is not None}
+    numbered = (f"front-{number}" for number in range(1, MOST_FRONTS + 1))
+    for what in ("ranks", "macs", "front", *numbered):
+        if (name := f"{markdown.stem}-{what}.svg") not in kept:
+            markdown.with_name(name).unlink(missing_ok=True)
     return Pictures(scatter, ranks, tuple(drawn))
 
 
