@@ -59,6 +59,15 @@ def test_every_block_stands_between_two_reference_blocks(tmp_path: Path) -> None
         assert (summary.grade, summary.relative.grade) == (Grade.A, Grade.A)
 
 
+def test_a_cell_says_what_ran_its_reference(tmp_path: Path) -> None:
+    # Another version of it moves the ratios of cells on every runtime.
+    for reference, told in ((REFERENCE, True), (None, False)):
+        group, _ = _measure(tmp_path, {"a": {"call_ns": 8 * MS}}, reference=reference)
+        sets = group.cells[0].samples.sets
+        assert all(("reference_runtime" in one.ready.environment) is told for one in sets)
+        assert not told or sets[0].ready.environment["reference_runtime"] == sets[0].ready.backend_version
+
+
 def test_what_the_real_machine_does_meanwhile_is_not_in_a_virtual_block(tmp_path: Path) -> None:
     group, _ = _measure(tmp_path, {"a": {"call_ns": 8 * MS}})
     blocks = [round_.block for one in group.cells[0].samples.sets for round_ in one.rounds]

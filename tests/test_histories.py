@@ -50,3 +50,23 @@ def test_counts_of_another_counter_lie_apart(store: Places) -> None:
     fill(store.store, {"a": [counted(100)], "b": [counted(1, instructions_per_inference=part)]})
     one = series(store)
     assert one.unit is Unit.INSTRUCTIONS and [moment.is_apart for moment in one.moments] == [False, True]
+
+
+def test_a_model_as_built_is_found_by_the_name_that_tables_show(store: Places) -> None:
+    fill(store.store, {"a": [row(), row(as_built=True)]})
+    assert len(history("lowformer_b1", store)) == 2
+    [one] = history("lowformer_b1 --no-reparam", store)
+    assert one.cell.model == "lowformer_b1 --no-reparam"
+
+
+def test_a_file_whose_name_looks_like_a_glob_is_found_by_its_name(store: Places) -> None:
+    fill(store.store, {"a": [row(model="net[1].onnx", source="onnx")]})
+    [one] = history("net[1].onnx", store)
+    assert one.cell.model == "net[1].onnx"
+
+
+def test_a_model_as_built_is_found_by_the_name_that_is_shown(store: Places) -> None:
+    fill(store.store, {"a": [row(), row(as_built=True)]})
+    shown = "lowformer_b1 --no-reparam"
+    assert [one.cell.model for one in history("lowformer_b1", store)] == ["lowformer_b1", shown]
+    assert [one.cell.model for one in history(shown, store)] == [shown]

@@ -46,6 +46,7 @@ def test_a_measured_row_is_a_point_with_everything_that_it_knows() -> None:
         ops=312,
         placement_ops_share=1.0,
         grade="A",
+        ratio_grade="A",
         protocol_hash=samples.PROTOCOL.hash,
         backend_version="1.31.1",
         threads=1,

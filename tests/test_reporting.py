@@ -13,7 +13,9 @@ import pytest
 from tests import reported
 from tests.reported import BEFORE, NOW, failed, row
 from vitprof.errors import UsageError
+from vitprof.gating.again import VERIFICATION
 from vitprof.places import Places
+from vitprof.report.comparison import group_title
 from vitprof.reporting import Question, report_of
 from vitprof.reports import ChangeKind, Report
 from vitprof.store.results import open_store
@@ -172,6 +174,15 @@ def test_fronts_are_of_accuracies_where_there_are_some_else_of_macs(tmp_path: Pa
     assert {point.model for point in one.points if point.is_on_front} == {"light_b0", "heavy_l"}
 
 
+def test_accuracies_are_known_where_there_is_no_front_of_them(tmp_path: Path) -> None:
+    (tmp_path / "top1.csv").write_text("model,top1\na,70\nb,80\nc,90\n")
+    unknown = dict.fromkeys(("latency_ns", "relative", "protocol_hash", "region", "grade"))
+    rows = [row("a", 1, 1.0, batch=64, **unknown), row("b", 1, 1.0, batch=64, size=None, **unknown)]
+    store = reported.store_of(tmp_path / "a.sqlite", rows)
+    found = report_of(Question(accuracies=read_accuracies(tmp_path / "top1.csv")), at(store))
+    assert found.fronts == () and found.accuracies == {("a", (224, 224)): 70, ("b", (0, 0)): 80}
+
+
 def test_times_of_a_front_are_free_of_the_machines_moods(tmp_path: Path) -> None:
     # As fast as `b` by its ratio; the clock was down to half when it was measured.
     unlucky = row("c", 300, 5.0)
@@ -212,7 +223,66 @@ def test_failures_that_share_a_remedy_are_one_with_all_their_cells(tmp_path: Pat
     found = report(tmp_path, [failed("a"), failed("b"), failed("c", "another reason"), row("d", 1, 1.0)])
     [one] = found.failures
     assert [cell.model for cell in one.cells] == ["a", "b", "c"]
-    assert one.facts == ("Conv: unsupported", "another reason")
+    # Of which of them each is true.
+    assert one.facts == ("a and 1 more: Conv: unsupported", "c: another reason")
+
+
+def test_what_a_sweep_has_yet_to_measure_is_not_gone(tmp_path: Path) -> None:
+    before, now = ([row(name, 1, 1.0, started_at=run.started_at) for name in "abcd"] for run in (BEFORE, NOW))
+    sweep = replace(NOW, command="sweep", plan_hash="ab", plan="models = []")
+    for finished_at, gone in ((None, []), ("2026-01-11T09:00:00+00:00", ["d"])):
+        store = reported.store_of(tmp_path / f"{len(gone)}.sqlite", (), before)
+        with open_store(store) as opened:
+            opened.add(replace(sweep, finished_at=finished_at), now[:3])
+        found = report_of(Question(), at(store))
+        assert [one.cell.model for one in found.changes_of(ChangeKind.GONE)] == gone
+        assert found.is_unfinished is (finished_at is None)
+
+
+def test_the_latest_run_is_not_what_gate_measured_once_more(tmp_path: Path) -> None:
+    store = reported.store_of(tmp_path / "a.sqlite", reported.now_rows(), reported.before_rows())
+    again = StoredRun("20260112T080000Z-cccccccc", "2026-01-12T08:00:00+00:00", "0.2.0", VERIFICATION)
+    with open_store(store) as opened:
+        opened.add(again, [row("mid_m", 1_000, 13.0, started_at=again.started_at)])
+    assert report_of(Question(), at(store)).subject == NOW.id
+    assert report_of(Question(again.id), at(store)).subject == again.id
+
+
+def test_no_two_groups_have_one_title(tmp_path: Path) -> None:
+    rows = [row(name, 10 * at, 1.0 * at) for at, name in enumerate("abc", 1)]
+    others = [{**one, "threads": 4} for one in rows] + [{**one, "protocol_hash": "ff", "threads": 4} for one in rows]
+    alone = [row(name, 10, 1.0, backend="openvino", threads=2) for name in "ab"]
+    found = report(tmp_path, [*rows, *others, *alone])
+    told = [group_title(one.disagreement) for one in found.groups]
+    assert told == [
+        "local × openvino × fp32, batch 1: 2 models",
+        f"local × ort × fp32, batch 1, 1 thread, protocol {reported.PROTOCOL}: 3 models",
+        f"local × ort × fp32, batch 1, 4 threads, protocol {reported.PROTOCOL}: 3 models",
+        "local × ort × fp32, batch 1, 4 threads, protocol ff: 3 models",
+    ]
+    assert [one.where for one in found.fronts] == [
+        f"local, ort, fp32, batch 1, {rest}"
+        for rest in (
+            f"1 thread, protocol {reported.PROTOCOL}",
+            f"4 threads, protocol {reported.PROTOCOL}",
+            "4 threads, protocol ff",
+        )
+    ]
+
+
+def test_a_front_says_who_has_no_place_and_what_its_times_are(tmp_path: Path) -> None:
+    (tmp_path / "top1.csv").write_text("model,top1\na,70\nb,80\nc,85\n")
+    rows = [row(name, 100, 1.0, relative=None) for name in "abcde"]
+    store = reported.store_of(tmp_path / "a.sqlite", rows)
+    [one] = report_of(Question(accuracies=read_accuracies(tmp_path / "top1.csv")), at(store)).fronts
+    assert (len(one.points), one.left_out, one.is_relative) == (3, 2, False)
+
+
+def test_two_files_of_one_name_do_not_stand_in_the_order_of_the_store(tmp_path: Path) -> None:
+    rows = [row(f"/home/me/{name}/net.onnx", 1, ms, source="onnx") for name, ms in (("a", 1.0), ("b", 2.0))]
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    assert report(tmp_path / "one", rows) == report(tmp_path / "two", rows[::-1])
 
 
 def test_the_order_in_which_rows_were_added_makes_no_difference(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from vitprof.rows import exit_code_of
 from vitprof.runner.wire import OUT_OF_MEMORY, Failure
 from vitprof.store.results import open_store
 from vitprof.store.runs import new_run
-from vitprof.throughputs import Asked, Search, _BatchProgress, point_from_row
+from vitprof.throughputs import Asked, Search, Throughput, _BatchProgress, point_from_row
 
 NO_ROOM = Failure("load", "out of memory: 12 images", "use a smaller --batch", kind=OUT_OF_MEMORY)
 # Of a batch, the name of its model and how many others are measured with it: reference calls, or what went wrong.
@@ -243,6 +243,32 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
     with open_store(tmp_path / "results.sqlite") as store:
         assert len(store.rows(is_all=True)) == 5
         assert {run.command for run in store.runs()} == {"throughput"}
+
+
+def test_ctrl_c_between_two_batches_keeps_what_was_measured(tmp_path: Path) -> None:
+    class Lost(Bench):
+        def groups(
+            self, jobs: Mapping[int, Job], memory_of: Callable[[int], float] | None = None
+        ) -> Iterator[dict[int, Job]]:
+            if len(self.together) == 2:
+                # The device was lost and is waited for, which takes minutes.
+                raise KeyboardInterrupt
+            return super().groups(jobs, memory_of)
+
+    search = _search(Lost(lambda *_: 1.0, ["net"]), tmp_path)
+    [curve] = search.curves()
+    assert len(curve.points) == 2 and curve.stopped_by is StoppedBy.INTERRUPTED and curve.best_batch == 2
+    assert ExitCode.INTERRUPTED in search.codes
+
+
+@pytest.mark.parametrize(("is_search", "room", "told"), [(True, 2, 0), (True, 0, 1), (False, 2, 1)])
+def test_the_end_of_memory_that_a_search_finds_is_told_as_no_failure(
+    is_search: bool, room: int, told: int, tmp_path: Path
+) -> None:
+    bench = Bench(lambda _name, batch, _others: NO_ROOM if batch > room else 1.0, ["net"])
+    search = _search(bench, tmp_path, batches=() if is_search else (1, 4))
+    found = Throughput(tuple(search.curves()), (), frozenset(search.codes), is_search=is_search)
+    assert len(found.failures) == told == (ExitCode.FAILED in search.codes)
 
 
 def test_sizes_are_curves_of_their_own_beside_each_other(tmp_path: Path) -> None:

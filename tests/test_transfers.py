@@ -14,12 +14,15 @@ from tests.report import samples
 from vitprof import transfers
 from vitprof.comparisons import Point
 from vitprof.errors import UsageError, VitprofError
+from vitprof.records import ModelSpec, Source
 from vitprof.report.document import dicts_from_results
 from vitprof.report.reading import document_from_points
-from vitprof.store import packing
+from vitprof.store import packing, sweeps
+from vitprof.store.pruning import Rule, prune
 from vitprof.store.raw_samples import document_from_samples
 from vitprof.store.results import Incoming, Store, Wanted, open_store
 from vitprof.store.runs import Gate, Origin, StoredRun, new_run
+from vitprof.sweeps import SweepCell
 
 ENDED = "2026-05-09T14:00:00+00:00"
 SWEPT = StoredRun("swept", "2026-05-09T13:00:00+00:00", "0.1.0", "sweep a.toml", "abc", "models = ['m']\n", ENDED)
@@ -96,11 +99,40 @@ def test_the_csv_begins_with_the_columns_that_people_know(tmp_path: Path) -> Non
 
 def test_a_run_of_a_sweep_that_did_not_end_is_not_one_that_can_be_resumed(tmp_path: Path) -> None:
     run = StoredRun("cut", "2026-05-09T13:00:00+00:00", "0.1.0", "sweep a.toml", "abc", "plan")
+    file = tmp_path / "a.jsonl"
     with open_store(tmp_path / "a.sqlite") as store, open_store(tmp_path / "b.sqlite") as other:
         store.add(run, dicts_from_results([samples.ok()]))
-        other.add_missing([transfers.incoming(_export(store, tmp_path / "a.jsonl", transfers.json_lines))])
-        [there] = other.runs()
-    assert (there.plan_hash, there.plan, there.finished_at) == (None, "plan", None)
+        other.add_missing([transfers.incoming(_export(store, file, transfers.json_lines))])
+        # A report knows by that that cells without a row are not gone.
+        assert other.runs() == (run,) and sweeps.unfinished(other, "abc") is None
+        assert prune(other, Rule(EVERY, keep=0), is_dry=True).rows == 1
+        # What became of it later comes with a later export.
+        store.finish("cut")
+        store.judge("cut", Gate.REJECTED)
+        assert other.add_missing([transfers.incoming(_export(store, file, transfers.json_lines))]) == (0,)
+        assert other.runs() == store.runs()
+
+
+def test_an_import_does_not_end_a_sweep_of_this_store(tmp_path: Path) -> None:
+    cells = [SweepCell(0, 0, ModelSpec("m", Source.TIMM, (224, 224)), "ort", "local", 1)]
+    run = new_run("sweep a.toml", plan="models = []", plan_hash="abc")
+    with open_store(tmp_path / "a.sqlite") as store, open_store(tmp_path / "b.sqlite") as other:
+        sweeps.begin(store, run, cells)
+        other.add(run, dicts_from_results([samples.ok()]))
+        other.finish(run.id)
+        file = _export(other, tmp_path / "b.jsonl", transfers.json_lines)
+        assert store.add_missing([transfers.incoming(file)]) == (1,)
+        assert sweeps.unfinished(store, "abc") == run
+
+
+def test_a_run_of_any_name_is_kept(tmp_path: Path) -> None:
+    run = {"id": "a\0b", "started_at": ENDED, "vitprof_version": "0.1.0", "command": "latency\0"}
+    [row] = dicts_from_results([samples.ok()])
+    lines = ({"vitprof": "results", "version": 1}, {"run": run}, {"row": row, "of_run": "a\0b", "origin": "measured"})
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with open_store(tmp_path / "a.sqlite") as store:
+        assert store.add_missing([transfers.incoming(tmp_path / "a.jsonl")]) == (1,)
+        assert [one.run for one in store.rows()] == [one.id for one in store.runs()] == ["a\N{REPLACEMENT CHARACTER}b"]
 
 
 def _changed(number: int, change: Callable[[dict[str, Any]], Any]) -> Callable[[list[str]], list[str]]:
@@ -124,6 +156,12 @@ def _changed(number: int, change: Callable[[dict[str, Any]], Any]) -> Callable[[
         (_changed(2, lambda one: one["row"].pop("model")), "line 3, field model"),
         (_changed(2, lambda one: one["row"].update(batch=0)), "line 3 .*batch 0"),
         (_changed(2, lambda one: one["row"].update(batch="1")), "line 3, field batch"),
+        (_changed(2, lambda one: one["row"]["relative"].update(ratio=0)), "line 3 .*relative.ratio 0 is nothing"),
+        (_changed(2, lambda one: one["row"]["relative"].update(ratio=1e-320)), "line 3 .*relative.ratio"),
+        (_changed(2, lambda one: one["row"]["relative"].update(ci95=[1, 1e200])), r"line 3 .*relative.ci95 1e\+200"),
+        (_changed(2, lambda one: one["row"]["latency_ns"].update(p50=-1)), "line 3 .*latency_ns.p50 -1"),
+        (_changed(2, lambda one: one["row"]["cost"].update(macs=-1)), "line 3 .*cost.macs -1"),
+        (_changed(2, lambda one: one["row"].update(environment={"before": "x"})), "line 3 .*environment.before"),
         (_changed(2, lambda one: one.update(origin="dreamt")), "line 3: its origin"),
         (_changed(2, lambda one: one["samples"].update(sets=[3])), "line 3: the raw samples"),
         (_changed(2, lambda one: one["samples"].update(protocol={"effort": "standard"})), "line 3: its protocol"),
@@ -213,7 +251,10 @@ def test_a_run_that_begins_while_rows_are_written_is_written_too(
         assert other.add_missing([transfers.incoming(file)]) == (len(_everything(store)),)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "model,latency\n", '{"schema_version": 1, "results": []}', "\0\xff"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "[" * 100_000, '{"a":' * 20_000, "model,latency\n", '{"schema_version": 1, "results": []}', "\0\xff"],
+)
 def test_other_files_are_not_taken_for_an_export(tmp_path: Path, text: str) -> None:
     file = tmp_path / "a.txt"
     file.write_bytes(text.encode("latin-1"))

@@ -53,7 +53,8 @@ def test_shares_and_sizes() -> None:
     for text in ("0%", "100%", "2", "x", "-1%"):
         with pytest.raises(UsageError):
             share_from_text(text)
-    for text in ("0", "224x0", "a", "1x2x3"):
+    # The last ones are more than a database keeps.
+    for text in ("0", "224x0", "a", "1x2x3", "2147483648", "224x99999999999999999999"):
         with pytest.raises(UsageError):
             size_from_text(text)
 

@@ -15,10 +15,11 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-from vitprof.cells import Cell
+from vitprof.cells import Cell, cell_names
 from vitprof.devices import clock_lock, lease, profiles, reach
 from vitprof.devices.transports import Transport
 from vitprof.errors import ExitCode, VitprofError
@@ -27,13 +28,13 @@ from vitprof.group import MAX_CELLS, Setting, Timeouts, measure_group
 from vitprof.keeping import check_store, long_run
 from vitprof.measurements import Protocol
 from vitprof.places import Places
-from vitprof.placing import format_of, plan_of
+from vitprof.placing import format_of, plan_or_failure
 from vitprof.protocols import REFERENCE, Effort, protocol_on
 from vitprof.records import Artifact, Device, ModelSpec, Peaks, Result
 from vitprof.reference import reference_plan, timed_as
 from vitprof.report.progress import Progress
-from vitprof.rows import blank_row, doubted, exit_code_of, failure_from_error, measured_row
-from vitprof.runner.wire import Option, Outputs
+from vitprof.rows import blank_row, doubted, exit_code_of, failure_from_error, is_out_of_memory, measured_row
+from vitprof.runner.wire import Failure, Option, Outputs, Plan
 from vitprof.store.journal import Journal
 from vitprof.store.peaks import peaks_for
 from vitprof.store.runs import StoredRun
@@ -111,6 +112,11 @@ class Measured:
     @property
     def is_interrupted(self) -> bool:
         return ExitCode.INTERRUPTED in self.exit_codes
+
+    @property
+    def codes_of_all(self) -> frozenset[ExitCode]:
+        """What befell the group as a whole, beyond what its rows say."""
+        return self.exit_codes - {exit_code_of(row) for row in self.rows}
 
 
 class Bench:
@@ -242,20 +248,83 @@ class Hold:
             free_bytes = self._held.free_bytes()
         return groups_of(jobs, free_bytes, memory_of)
 
+    def each_group(self, jobs: Mapping[_Key, Job]) -> Iterator[tuple[dict[_Key, Result], frozenset[ExitCode]]]:
+        """Groups of `jobs` as they are measured: their rows, and what a script should be told of them.
+
+        Who runs out of memory beside others, who may have taken it, has no row there: it is measured again alone, last.
+        """
+        groups = list(self.groups(jobs))
+        while groups:
+            group = groups.pop(0)
+            measured = self.measured(list(group.values()))
+            rows = dict(zip(group, measured.rows, strict=False))
+            crowded = [key for key, row in rows.items() if len(group) > 1 and is_out_of_memory(row)]
+            groups += [{key: group[key]} for key in crowded]
+            kept = {key: row for key, row in rows.items() if key not in crowded}
+            yield kept, measured.codes_of_all.union(map(exit_code_of, kept.values()))
+
     def measured(self, jobs: Sequence[Job]) -> Measured:
         """The rows of one group; failed ones where the device is gone for good."""
         try:
             doubts = self._held.wait_until_ready()
-            rows = _rows(jobs, self._setting, self._places, self._troubles, self._run)
-            rows = tuple(doubted(row, doubts) for row in rows)
+            # Not when they were prepared: others may have been measured since, here and by other runs.
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            jobs = [dataclasses.replace(job, blank=dataclasses.replace(job.blank, started_at=now)) for job in jobs]
+            rows = tuple(doubted(row, doubts) for row in self._rows(jobs))
         except KeyboardInterrupt:
             return Measured((), frozenset({ExitCode.INTERRUPTED}))
         except VitprofError as error:
-            # Nothing of this group was measured: it could not be held, or its files could not be placed there.
+            # Nothing of this group was measured: it could not be held, or nothing could be placed there.
             failure = failure_from_error(error)
             rows = tuple(dataclasses.replace(job.blank, failure=failure) for job in jobs)
             return Measured(rows, frozenset({error.exit_code}))
         return Measured(rows, frozenset(exit_code_of(row) for row in rows))
+
+    def _rows(self, jobs: Sequence[Job]) -> tuple[Result, ...]:
+        """The rows of one group; who could not be sent there has failed, and the others are measured."""
+        transport = self._setting.transport
+        plans = [
+            plan_or_failure(job.artifact, job.blank.backend, job.blank.threads or 1, transport, job.options)
+            for job in jobs
+        ]
+        placed = [(job, plan) for job, plan in zip(jobs, plans, strict=True) if isinstance(plan, Plan)]
+        rows = iter(self._rows_of_placed(placed) if placed else ())
+        return tuple(
+            dataclasses.replace(job.blank, failure=plan) if isinstance(plan, Failure) else next(rows)
+            for job, plan in zip(jobs, plans, strict=True)
+        )
+
+    def _rows_of_placed(self, placed: Sequence[tuple[Job, Plan]]) -> list[Result]:
+        """What cannot be kept for later runs is added to the bench's `troubles`."""
+        protocol, transport, jobs = self._setting.protocol, self._setting.transport, [job for job, _ in placed]
+        asked_s = (protocol.measure_ns or 0) / 1e9
+        slack_s = max(_DEADLINE_SLACK_S, _DEADLINE_PER_BLOCK * self._setting.timeouts.block_s)
+        deadline_s = len(jobs) * (protocol.cap_s_per_cell + 2 * asked_s) + slack_s
+        reference = None
+        if protocol.reference:
+            reference = timed_as(reference_plan(transport, self._places.cache_root, REFERENCE), protocol, deadline_s)
+        with tempfile.TemporaryDirectory(prefix="vitprof-") as scratch:
+            cells = []
+            names = cell_names([(job.blank.spec.name, plan) for job, plan in placed])
+            for index, ((job, plan), name) in enumerate(zip(placed, names, strict=True)):
+                outputs = transport.scratch(f"outputs-{index}", Path(scratch)) if job.artifact.expected else None
+                timed = timed_as(plan, protocol, deadline_s)
+                cells.append(Cell(name, dataclasses.replace(timed, region=protocol.region, with_energy=True), outputs))
+            group = measure_group(cells, reference, self._setting)
+            device = jobs[0].blank.device
+            usual = long_run(device, group.reference_blocks_ns, self._places, self._troubles, self._run)
+            return [
+                measured_row(
+                    job.artifact,
+                    samples,
+                    job.blank,
+                    outputs_file=_fetched(samples.outputs, transport, Path(scratch), self._troubles),
+                    reference_long_run_ns=usual.p50_ns if usual else None,
+                    reference_failure=group.reference_failure,
+                    peaks=job.peaks,
+                )
+                for job, samples in zip(jobs, group.cells, strict=True)
+            ]
 
 
 @dataclass(frozen=True)
@@ -301,65 +370,6 @@ def groups_of(
         taken += needed
     if group:
         yield group
-
-
-def _rows(
-    jobs: Sequence[Job], setting: Setting, places: Places, troubles: list[VitprofError], run: StoredRun
-) -> tuple[Result, ...]:
-    """The rows of one group; what cannot be kept for later runs is added to `troubles`."""
-    protocol, transport = setting.protocol, setting.transport
-    asked_s = (protocol.measure_ns or 0) / 1e9
-    slack_s = max(_DEADLINE_SLACK_S, _DEADLINE_PER_BLOCK * setting.timeouts.block_s)
-    deadline_s = len(jobs) * (protocol.cap_s_per_cell + 2 * asked_s) + slack_s
-    reference = None
-    if protocol.reference:
-        reference = timed_as(reference_plan(transport, places.cache_root, REFERENCE), protocol, deadline_s)
-    with tempfile.TemporaryDirectory(prefix="vitprof-") as scratch:
-        cells = []
-        for index, (job, name) in enumerate(zip(jobs, cell_names(jobs), strict=True)):
-            plan = plan_of(job.artifact, job.blank.backend, job.blank.threads or 1, transport, job.options)
-            outputs = transport.scratch(f"outputs-{index}", Path(scratch)) if job.artifact.expected else None
-            plan = dataclasses.replace(timed_as(plan, protocol, deadline_s), region=protocol.region, with_energy=True)
-            cells.append(Cell(name, plan, outputs))
-        group = measure_group(cells, reference, setting)
-        usual = long_run(jobs[0].blank.device, group.reference_blocks_ns, places, troubles, run)
-        rows = tuple(
-            measured_row(
-                job.artifact,
-                samples,
-                job.blank,
-                outputs_file=_fetched(samples.outputs, transport, Path(scratch), troubles),
-                reference_long_run_ns=usual.p50_ns if usual else None,
-                reference_failure=group.reference_failure,
-                peaks=job.peaks,
-            )
-            for job, samples in zip(jobs, group.cells, strict=True)
-        )
-    return rows
-
-
-def cell_names(jobs: Sequence[Job]) -> list[str]:
-    """What each job is called while it is measured: its model, and whatever else the jobs differ in."""
-    parts = [
-        (
-            job.blank.backend,
-            "x".join(map(str, job.artifact.input_shape[2:])),
-            f"batch {job.blank.spec.batch}",
-            job.blank.spec.precision.value,
-            f"{job.blank.threads} threads",
-        )
-        for job in jobs
-    ]
-    # The size follows from the model where it is only that.
-    has_sizes = len({(job.blank.spec.name, part[1]) for job, part in zip(jobs, parts, strict=True)}) > len(
-        {job.blank.spec.name for job in jobs}
-    )
-    differs = [len(set(column)) > 1 for column in zip(*parts, strict=True)]
-    differs[1] = has_sizes
-    return [
-        " ".join([job.blank.spec.name, *(text for text, is_told in zip(part, differs, strict=True) if is_told)])
-        for job, part in zip(jobs, parts, strict=True)
-    ]
 
 
 def _fetched(outputs: Outputs | None, transport: Transport, folder: Path, troubles: list[VitprofError]) -> Path | None:

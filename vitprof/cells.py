@@ -6,6 +6,7 @@ Its own file beside `group`, which decides who is measured when and until when: 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from vitprof.analysis.steadiness import is_warm, log_ratio
@@ -21,6 +22,28 @@ class Cell:
     name: str
     plan: Plan
     outputs_path: str | None = None
+
+
+def cell_names(named: Sequence[tuple[str, Plan]]) -> list[str]:
+    """What each cell is called while it is measured: its model, and whatever else the cells differ in."""
+    parts = [
+        (
+            plan.backend,
+            "x".join(map(str, plan.input_shape[2:])),
+            f"batch {plan.input_shape[0]}",
+            plan.precision,
+            f"{plan.threads} threads",
+        )
+        for _, plan in named
+    ]
+    models = [name for name, _ in named]
+    differs = [len(set(column)) > 1 for column in zip(*parts, strict=True)]
+    # The size follows from the model where it is only that.
+    differs[1] = len({(name, part[1]) for name, part in zip(models, parts, strict=True)}) > len(set(models))
+    return [
+        " ".join([name, *(text for text, is_told in zip(part, differs, strict=True) if is_told)])
+        for name, part in zip(models, parts, strict=True)
+    ]
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,8 @@ class Point:
     time_shares: Mapping[Kind, float] | None = None
     placement_ops_share: float | None = None
     grade: str | None = None
+    # Of the ratio: it may be sound where the nanoseconds are not.
+    ratio_grade: str | None = None
     protocol_hash: str | None = None
     backend_version: str | None = None
     threads: int | None = None
@@ -118,6 +120,8 @@ class Disagreement:
     inversions: tuple[Inversion, ...]
     # The count with the highest Spearman; None where none could be computed.
     best_count: str | None
+    # What tells it from a group that is like it in all of the above: `4 threads`; "" where there is none.
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -144,6 +148,7 @@ class FrontPoint:
     # Dominated by value, but not beyond the cost's interval.
     is_indistinguishable: bool = False
     dominated_by: str | None = None
+    dominated_by_size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -195,7 +195,7 @@ class _Group:
             run.link = self._transport.start(run.cell.plan)
             ready = run.link.receive(self._timeouts.load_s)
             assert isinstance(ready, Ready)  # noqa: S101 - the protocol of wire.py
-            run.ready = ready
+            run.ready = ready = self._with_reference(ready)
             self._journal.write("ready", {"set": number, "cell": run.cell.name, "ready": _fields(ready)})
             if run.cell.outputs_path and run.outputs is None:
                 run.link.send(OutputsRequest(run.cell.outputs_path))
@@ -203,6 +203,13 @@ class _Group:
                 assert isinstance(outputs, Outputs)  # noqa: S101 - the protocol of wire.py
                 run.outputs = outputs
         return run.failure is None
+
+    def _with_reference(self, ready: Ready) -> Ready:
+        """With what runs the reference: another version of it moves every ratio, whatever the cells run on."""
+        if self._reference_ready is None:
+            return ready
+        version = self._reference_ready.backend_version
+        return dataclasses.replace(ready, environment={**ready.environment, "reference_runtime": version})
 
     def _start_reference(self) -> None:
         if self._reference_plan is None or self._reference_failure:

@@ -16,6 +16,7 @@ from vitprof.gates import Moment, Series, Unit
 from vitprof.gating.baselines import key_of, why_apart
 from vitprof.measurements import Interval
 from vitprof.places import Places
+from vitprof.points import model_of
 from vitprof.records import typed_name
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ def history(
     rows: dict[Cell, list[StoredRow]] = {}
     for row in reversed(found):
         typed = typed_name(row.document["model"], row.document["source"])
-        if fnmatchcase(typed, bare) or typed == model:
+        # A model as built is meant by the name that it shares with the fused one, and by its own.
+        if typed == bare or any(fnmatchcase(name, bare) for name in (typed, model_of(row.document))):
             rows.setdefault(key_of(row.document), []).append(row)
     if not rows:
         asked = " on ".join((model, *(", ".join(names) for names in (backends, devices) if names)))

@@ -1,6 +1,6 @@
 """The program on a page: from names to results. No formatting, no input or output of its own.
 
-    names ─► asks ─ Bench.prepared ─► jobs ─ groups ─ Hold.measured ─► results ─► store
+    names ─► asks ─ Bench.prepared ─► jobs ─ Hold.each_group ─► results ─► store
 
 `measure` is what `vitprof latency` runs, and `compare` for what its store lacks (`comparing`); how cells are exported
 and measured is in `bench`.
@@ -84,12 +84,11 @@ def measure(request: Request, places: Places, progress: Progress | None = None) 
         keep_rows(list(rows.values()), places, run, bench.troubles)
         if jobs:
             with bench.held(run) as hold:
-                for group in hold.groups(jobs):
-                    measured = hold.measured(list(group.values()))
-                    keep_rows(measured.rows, places, run, bench.troubles)
-                    rows.update(zip(group, measured.rows, strict=False))
-                    codes |= measured.exit_codes
-                    if measured.is_interrupted:
+                for measured, told in hold.each_group(jobs):
+                    keep_rows(list(measured.values()), places, run, bench.troubles)
+                    rows.update(measured)
+                    codes |= told
+                    if ExitCode.INTERRUPTED in told:
                         break
     codes |= {trouble.exit_code for trouble in bench.troubles}
     return Run(tuple(rows[index] for index in sorted(rows)), frozenset(codes), tuple(bench.troubles))

@@ -34,12 +34,19 @@ class Places:
     @property
     def store(self) -> str:
         """The file, or the URL, of the results store."""
-        return self.named_store or str(self.data_root / "results.sqlite")
+        if self.named_store is None:
+            return str(self.data_root / "results.sqlite")
+        # A file that is named as SQLAlchemy does is still a file.
+        return self.named_store.removeprefix("sqlite:///")
 
     @property
     def has_store(self) -> bool:
         """Whether the results store's file is there; of a server only asking it can tell."""
-        return "://" in self.store or Path(self.store).exists()
+        try:
+            return "://" in self.store or Path(self.store).exists()
+        except OSError:
+            # A name that is too long, a folder that is shut: `check_store` says which.
+            return True
 
     @property
     def shown_store(self) -> str:
@@ -66,11 +73,11 @@ def shown_store(address: str) -> str:
     if "://" not in address:
         return address
     scheme, _, rest = address.partition("://")
-    # A password may hold any character, an @ that should have been written as %40 among them.
-    authority, at, where = rest.rpartition("@")
+    # A password may hold any character, an @ that should have been written as %40 among them; in the query, too.
+    authority, at, where = re.sub(r"(?i)([?&]\w*password=)[^&]*", r"\1***", rest).rpartition("@")
     user, colon, _ = authority.partition(":")
     hidden = f"{user}:***" if colon else user
-    return f"{scheme}://{hidden}{at}" + re.sub(r"(?i)(password=)[^&]*", r"\1***", where)
+    return f"{scheme}://{hidden}{at}{where}"
 
 
 def check_store(address: str) -> None:
@@ -81,19 +88,24 @@ def check_store(address: str) -> None:
     if "://" in address:
         _check_url(address)
         return
-    file = Path(address)
-    if not address or file.is_dir() or not file.parent.is_dir():
-        what = "is a folder" if file.is_dir() else f"its folder {file.parent} does not exist"
-        what = what if address else "that is no name"
+    what = _why_no_file(Path(address)) if address else "that is no name"
+    if what:
         raise UsageError(
             f"cannot keep results in '{address}': {what}", remedy="name a file in an existing folder with --store"
         )
 
 
+def _why_no_file(file: Path) -> str | None:
+    try:
+        if file.is_dir():
+            return "is a folder"
+        return None if file.parent.is_dir() else f"its folder {file.parent} does not exist"
+    except OSError as error:
+        return error.strerror or str(error)
+
+
 def _check_url(address: str) -> None:
     scheme = address.partition("://")[0]
-    if scheme == "sqlite":
-        return
     if scheme not in POSTGRESQL_SCHEMES:
         raise UsageError(
             f"--store {shown_store(address)}: results are kept in a SQLite file or in PostgreSQL, not in '{scheme}'",

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from vitprof.devices.transports import Transport
+from vitprof.errors import UnreachableError, VitprofError
 from vitprof.export.cache import files_in
 from vitprof.prepare import QDQ_FORMAT
 from vitprof.records import Artifact, Precision
+from vitprof.rows import failure_from_error
 from vitprof.runner.backends import BACKENDS
-from vitprof.runner.wire import Option, Plan
+from vitprof.runner.wire import Failure, Option, Plan
 
 
 def format_of(backend: str, precision: Precision) -> str:
@@ -40,6 +42,21 @@ def plan_of(
         precision=artifact.spec.precision.value,
         threads=threads,
     )
+
+
+def plan_or_failure(
+    artifact: Artifact, backend: str, threads: int, transport: Transport, options: Mapping[str, Option]
+) -> Plan | Failure:
+    """The same, or why the files of this artifact cannot be placed, as on a full disk.
+
+    `UnreachableError` where none could be.
+    """
+    try:
+        return plan_of(artifact, backend, threads, transport, options)
+    except UnreachableError:
+        raise
+    except VitprofError as error:
+        return failure_from_error(error)
 
 
 def _placed(artifact: Artifact, transport: Transport) -> str:

@@ -65,6 +65,7 @@ def point_from_row(row: Mapping[str, Any], run: str | None = None) -> Point | Le
         kinds=_kinds(cost.get("kinds")),
         placement_ops_share=(row["placement"] or {}).get("ops"),
         grade=row["grade"],
+        ratio_grade=relative.get("grade"),
         protocol_hash=row["protocol_hash"],
         backend_version=row["backend_version"],
         threads=row["threads"],

@@ -10,7 +10,6 @@ measured here, and nothing of this machine gets in: rows are cleaned of its fold
 from __future__ import annotations
 
 import dataclasses
-import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,19 +27,15 @@ from vitprof.analysis.changes import (
     worst_first,
 )
 from vitprof.analysis.comparison import EQUIVALENCE_SHARE
-from vitprof.analysis.disagreement import disagreement, measured_groups
-from vitprof.analysis.pareto import Candidate, front
+from vitprof.analysis.ranked import AccuracyOf, fronts, ranked_groups
 from vitprof.comparisons import Point
 from vitprof.errors import UsageError
-from vitprof.measurements import Interval
 from vitprof.places import Places
 from vitprof.points import LeftOut, point_from_row
 from vitprof.report.paths import without_folders
 from vitprof.report.reading import filled_row
 from vitprof.reports import (
     Cell,
-    FrontReport,
-    GroupReport,
     ProtocolFacts,
     Report,
     ReportRow,
@@ -54,10 +49,6 @@ if TYPE_CHECKING:
     from vitprof.store.results import Store, StoredRow
     from vitprof.store.runs import StoredRun
 
-# With fewer models nobody is beaten by anybody worth telling.
-_LEAST_ON_FRONT = 3
-# Of a group; of each a reason is sought.
-_MOST_INVERSIONS = 200
 _SAMPLES = ("samples_ns", "warm_up_samples_ns", "set_aside_samples_ns")
 _Row = Mapping[str, Any]
 
@@ -93,23 +84,32 @@ def report_of(question: Question, places: Places) -> Report:
     from vitprof.store.results import open_store
 
     with open_store(places.ready_store()) as store:
-        run = None if question.is_all else store.run(question.run)
+        run = None if question.is_all else _asked(store, question.run)
         rows = store.rows(run=run.id) if run else store.rows()
         if not rows:
             raise _nothing(places, run)
-        # By cell: of two comparisons that are equally clear the first one counts as the clearer.
-        read = sorted(
-            _read(store, rows), key=lambda one: (cell_of(one.row), one.row["started_at"] or "", one.stored.run)
-        )
+        read = sorted(_read(store, rows), key=_place)
         hashes = sorted({one.row["protocol_hash"] for one in read if one.row["protocol_hash"]})
         material = _Material(
             read,
-            _gone(store, read, run.id) if run else [],
+            # What a sweep has yet to measure is not gone.
+            [] if run is None or _is_unfinished(run) else _gone(store, read, run.id),
             _points(store, read),
             {one.id: one for one in store.runs()},
             {hash: store.protocol_of(hash) or {} for hash in hashes},
         )
     return _report(run.id if run else "", material, question.accuracies)
+
+
+def _asked(store: Store, text: str) -> StoredRun:
+    """The run of that name. The latest is not what gate has measured once more: that is a part of the run before."""
+    if text != "latest":
+        return store.run(text)
+    from vitprof.store.runs import GATE, IMPORT
+
+    measured = (one for one in store.runs() if not one.command.startswith((IMPORT, GATE)))
+    # A sweep that has just begun is a run without rows.
+    return next((one for one in measured if store.rows(run=one.id, is_all=True, limit=1)), None) or store.run(text)
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def _report(subject: str, material: _Material, accuracies: Accuracies | None) ->
         ReportRow(cell_of(one.row), one.row, one.stored.run, one.stored.origin.value, change)
         for one, change in zip(material.read, found, strict=False)
     ]
-    groups = _groups(material.points)
+    groups = ranked_groups([one for one in material.points if isinstance(one, Point)])
     return Report(
         subject,
         runs=_runs([one.stored.run for one in material.read], material.runs),
@@ -139,7 +139,8 @@ def _report(subject: str, material: _Material, accuracies: Accuracies | None) ->
         changes=worst_first(found),
         band_share=EQUIVALENCE_SHARE,
         groups=groups,
-        fronts=_fronts(groups, accuracies),
+        fronts=fronts(groups, _accuracy_of(accuracies)),
+        accuracies=_known_accuracies(rows, accuracies),
         placements=placement_changes(pairs),
         environment=environment_changes(pairs),
         failures=_troubles(_failures(rows)),
@@ -149,7 +150,20 @@ def _report(subject: str, material: _Material, accuracies: Accuracies | None) ->
         versions=_versions(rows),
         vitprof_versions=_distinct(row.document["vitprof_version"] for row in rows),
         left_out=tuple(sorted({_left_out(one) for one in material.points if isinstance(one, LeftOut)})),
+        is_unfinished=subject in material.runs and _is_unfinished(material.runs[subject]),
     )
+
+
+def _place(one: _Read) -> tuple[object, ...]:
+    """By cell: of two comparisons that are equally clear the first one counts as the clearer.
+
+    Two files of one name are told apart by the folder, which is not shown: their order must not be that of the store.
+    """
+    return (cell_of(one.row), one.row["started_at"] or "", one.stored.run, one.stored.document["model"])
+
+
+def _is_unfinished(run: StoredRun) -> bool:
+    return run.plan_hash is not None and run.finished_at is None
 
 
 def _read(store: Store, rows: Sequence[StoredRow]) -> list[_Read]:
@@ -215,69 +229,32 @@ def _clean(document: _Row) -> _Row:
     return row
 
 
-def _groups(points: Iterable[Point | LeftOut]) -> tuple[GroupReport, ...]:
-    """Only what has threads, protocol and reference in common stands in one group: its ratios may be ranked."""
-    alike: dict[tuple[int, str, str], list[Point]] = {}
-    for point in sorted((one for one in points if isinstance(one, Point)), key=_order):
-        key = (point.threads or 0, point.protocol_hash or "", point.reference or "")
-        alike.setdefault(key, []).append(point)
-    found = [
-        GroupReport(disagreement(group, most=_MOST_INVERSIONS), threads or None, protocol or None, reference or None)
-        for (threads, protocol, reference), members in sorted(alike.items())
-        for group in measured_groups(members)
-    ]
-    return tuple(
-        sorted(
-            found,
-            key=lambda one: (
-                *(one.disagreement.device, one.disagreement.backend, one.disagreement.precision),
-                *(one.disagreement.batch or 0, one.threads or 0, one.protocol_hash or "", one.reference or ""),
-            ),
-        )
-    )
+def _accuracy_of(accuracies: Accuracies | None) -> AccuracyOf | None:
+    if accuracies is None:
+        return None
+
+    def top1_percent(model: str, size: tuple[int, int] | None) -> float | None:
+        found = accuracies.accuracy_of(model, size)
+        return found.top1_percent if found else None
+
+    return top1_percent
 
 
-def _order(point: Point) -> tuple[object, ...]:
-    return (point.device, point.backend, point.model, point.size or (0, 0), point.batch, point.started_at or "")
-
-
-def _fronts(groups: Sequence[GroupReport], accuracies: Accuracies | None) -> tuple[FrontReport, ...]:
-    found = []
-    for group in groups:
-        candidates = list(_candidates(group, accuracies))
-        if len(candidates) >= _LEAST_ON_FRONT:
-            gain = "accuracy" if accuracies else "macs"
-            found.append(FrontReport(gain, _where(group), front(candidates)))
-    return tuple(found)
-
-
-def _candidates(group: GroupReport, accuracies: Accuracies | None) -> Iterable[Candidate]:
-    # Times of one group are compared as multiples of the reference; for the eye they are put back into nanoseconds.
-    points = [point for point in group.disagreement.points if point.latency_ns is not None]
-    is_relative = group.reference is not None and all(point.ratio for point in points)
-    scales = [point.latency_ns.value / point.ratio.value for point in points if point.ratio and point.latency_ns]
-    scale = statistics.median(scales) if is_relative and scales else None
-    for point in points:
-        found = accuracies.accuracy_of(point.model, point.size) if accuracies else None
-        gain = found.top1_percent if found else None if accuracies else point.macs
-        cost = _scaled(point.ratio, scale) if scale and point.ratio else point.latency_ns
-        if gain and cost is not None:
-            yield Candidate(point.model, point.size, gain, cost)
-
-
-def _scaled(ratio: Interval, scale: float) -> Interval:
-    return Interval(*(None if value is None else value * scale for value in (ratio.value, ratio.low, ratio.high)))  # type: ignore[arg-type]
-
-
-def _where(group: GroupReport) -> str:
-    one = group.disagreement
-    threads = "" if group.threads is None else f", {group.threads} thread{'' if group.threads == 1 else 's'}"
-    return f"{one.device}, {one.backend}, {one.precision}, batch {one.batch}{threads}"
+def _known_accuracies(
+    rows: Iterable[ReportRow], accuracies: Accuracies | None
+) -> Mapping[tuple[str, tuple[int, int]], float]:
+    sizes = {(row.cell.model, row.cell.size): row.document["size"] for row in rows}
+    found = {
+        key: accuracies.accuracy_of(key[0], key[1] if size else None) if accuracies else None
+        for key, size in sizes.items()
+    }
+    return {key: one.top1_percent for key, one in found.items() if one is not None}
 
 
 def _runs(ids: Iterable[str], known: Mapping[str, StoredRun]) -> tuple[RunFacts, ...]:
     """The runs that rows are of, the newest first."""
-    counts = Counter(ids)
+    # One that somebody removes at this moment has no facts any more.
+    counts = Counter(run for run in ids if run in known)
     found = [
         RunFacts(
             run,
@@ -324,15 +301,26 @@ def _warnings(rows: Sequence[ReportRow]) -> Iterable[tuple[str, Cell, str, str]]
 
 def _troubles(found: Iterable[tuple[str, Cell, str, str]]) -> tuple[Trouble, ...]:
     """One for all cells with one title and remedy, those that concern most cells first."""
-    groups: dict[tuple[str, str], tuple[list[Cell], list[str]]] = {}
+    groups: dict[tuple[str, str], list[tuple[Cell, str]]] = {}
     for title, cell, fact, remedy in found:
-        cells, facts = groups.setdefault((title, remedy), ([], []))
-        cells.append(cell)
-        facts.append(fact)
+        groups.setdefault((title, remedy), []).append((cell, fact))
     troubles = [
-        Trouble(title, tuple(cells), _distinct(facts), remedy) for (title, remedy), (cells, facts) in groups.items()
+        Trouble(title, tuple(cell for cell, _ in told), _facts(told), remedy)
+        for (title, remedy), told in groups.items()
     ]
     return tuple(sorted(troubles, key=lambda one: (-len(one.cells), one.title, one.remedy)))
+
+
+def _facts(told: Sequence[tuple[Cell, str]]) -> tuple[str, ...]:
+    """Each fact once; where they differ, with the models that it is of: `a and 3 more: no operator for fft`."""
+    models: dict[str, list[str]] = {}
+    for cell, fact in told:
+        models.setdefault(fact, []).append(cell.model)
+    known = {fact: list(dict.fromkeys(of)) for fact, of in models.items() if fact}
+    if len(models) < 2 or len({cell.model for cell, _ in told}) < 2:
+        return tuple(sorted(known))
+    named = (f"{of[0]}{f' and {len(of) - 1:,} more' if len(of) > 1 else ''}: {fact}" for fact, of in known.items())
+    return tuple(sorted(named))
 
 
 def _protocols(rows: Sequence[ReportRow], known: Mapping[str, Mapping[str, Any]]) -> tuple[ProtocolFacts, ...]:

@@ -8,12 +8,15 @@ rows came from outside and is not escaped yet: that depends on the format.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from vitprof.comparisons import Disagreement, FrontPoint
 from vitprof.measurements import Interval
+
+# The region of a row that counts them instead of timing.
+INSTRUCTIONS = "instructions"
 
 
 class ChangeKind(StrEnum):
@@ -22,7 +25,7 @@ class ChangeKind(StrEnum):
     # It gave a sound number and gives none now: failed, or other outputs than the model's.
     BROKE = "broke"
     SLOWER = "slower"
-    # In the run that most of the baselines are from, not in this one, which has at least half of that run's cells.
+    # In the run that most of the baselines are from, not in this one, which is over and has at least half of its cells.
     GONE = "gone"
     UNDECIDED = "undecided"
     # Both have a time, but nothing that they may be compared by; `detail` says why.
@@ -128,6 +131,10 @@ class FrontReport:
     where: str
     # Costs are the time of one inference in nanoseconds.
     points: tuple[FrontPoint, ...]
+    # Whether the times were put back from ratios to the reference; else they are raw.
+    is_relative: bool = True
+    # Results of the same kind that have no place: their gain or their latency is not known.
+    left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -163,7 +170,7 @@ class Trouble:
 
     title: str
     cells: tuple[Cell, ...]
-    # One line where all cells share it, else the distinct ones.
+    # One line where all cells share it, else the distinct ones, each with the models that it is of.
     facts: tuple[str, ...]
     remedy: str
 
@@ -206,6 +213,8 @@ class Report:
     band_share: float
     groups: tuple[GroupReport, ...] = ()
     fronts: tuple[FrontReport, ...] = ()
+    # Top-1 in per cent, by model and size as cells have it; of those that were given.
+    accuracies: Mapping[tuple[str, tuple[int, int]], float] = field(default_factory=dict)
     placements: tuple[PlacementChange, ...] = ()
     environment: tuple[EnvironmentChange, ...] = ()
     failures: tuple[Trouble, ...] = ()
@@ -216,6 +225,8 @@ class Report:
     vitprof_versions: tuple[str, ...] = ()
     # Rows that no comparison holds, each with its reason in words.
     left_out: tuple[str, ...] = ()
+    # The run is a sweep that has cells yet to measure.
+    is_unfinished: bool = False
 
     def changes_of(self, *kinds: ChangeKind) -> tuple[Change, ...]:
         """The changes of these kinds, in the order of the report."""

@@ -19,7 +19,7 @@ from vitprof.export.coreml_operators import macs_share_without
 from vitprof.export.parity import compare, read_tensors
 from vitprof.measurements import Doubt, Grade, Protocol, StopReason, Summary
 from vitprof.records import Artifact, Device, ModelSpec, Parity, ParityVerdict, Peaks, Precision, Result, Roofline
-from vitprof.runner.wire import Failure, Outputs, Ready
+from vitprof.runner.wire import OUT_OF_MEMORY, Failure, Outputs, Ready
 from vitprof.units import text_from_share
 
 _BYTES_PER_VALUE = {Precision.FP32: 4, Precision.FP16: 2, Precision.BF16: 2, Precision.INT8: 1}
@@ -100,6 +100,11 @@ def exit_code_of(result: Result) -> ExitCode:
     if result.failure:
         return ExitCode.FAILED
     return parity_exit_code(result.parity)
+
+
+def is_out_of_memory(result: Result) -> bool:
+    """Whether it was not measured for want of memory, as its runtime or the kernel said."""
+    return result.failure is not None and result.failure.kind == OUT_OF_MEMORY
 
 
 def parity_exit_code(parity: Parity | None) -> ExitCode:

@@ -34,14 +34,6 @@ class SweepCell:
         }
         return json.dumps(told, sort_keys=True)
 
-    @property
-    def name(self) -> str:
-        """As a person would type it: `lowformer_b1 224x224 batch 8 fp32 on ort, local, 1 thread`."""
-        spec = self.spec
-        size = "x".join(map(str, spec.size)) if spec.size else "own size"
-        threads = f", {self.threads} thread{'' if self.threads == 1 else 's'}" if self.threads else ""
-        return f"{spec.typed_name} {size} batch {spec.batch} {spec.precision} on {self.backend}, {self.device}{threads}"
-
 
 def cell_from_ask(number: int, group: int, ask: str) -> SweepCell:
     """The cell whose `ask` that is; `ValueError`, `KeyError` or `TypeError` for anything else."""

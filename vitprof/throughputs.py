@@ -45,8 +45,8 @@ from vitprof.places import Places
 from vitprof.records import ParityVerdict, Result
 from vitprof.report.cell import failure_of, size_of
 from vitprof.report.progress import NoProgress, Progress
-from vitprof.rows import exit_code_of
-from vitprof.runner.wire import OUT_OF_MEMORY, Failure
+from vitprof.rows import exit_code_of, is_out_of_memory
+from vitprof.runner.wire import Failure
 from vitprof.store.runs import StoredRun, new_run
 from vitprof.workshop import Workshop
 
@@ -76,10 +76,18 @@ class Throughput:
     crossovers: tuple[Crossover, ...]
     exit_codes: frozenset[ExitCode]
     troubles: tuple[VitprofError, ...] = ()
+    # Batches were searched for, and not given.
+    is_search: bool = False
 
     @property
     def failures(self) -> tuple[Failure, ...]:
-        return tuple(row.failure for curve in self.curves for row in curve.rows if row.failure)
+        """Why rows have no number, but for the end of memory that a search has found."""
+        return tuple(
+            row.failure
+            for curve in self.curves
+            for row in curve.rows
+            if row.failure and not (self.is_search and row is not curve.rows[0] and is_out_of_memory(row))
+        )
 
 
 def measure_throughput(asked: Asked, places: Places, progress: Progress | None = None) -> Throughput:
@@ -94,7 +102,7 @@ def measure_throughput(asked: Asked, places: Places, progress: Progress | None =
         search.measure()
         curves = search.curves()
     codes = frozenset(search.codes | {trouble.exit_code for trouble in bench.troubles})
-    return Throughput(curves, crossovers(curves), codes, tuple(bench.troubles))
+    return Throughput(curves, crossovers(curves), codes, tuple(bench.troubles), is_search=not asked.batches)
 
 
 @dataclass
@@ -131,16 +139,16 @@ class Search:
         if not jobs and not self._wanted():
             return
         with self._bench.held(self._run) as hold:
-            self._take(jobs, hold)
-            while batches := self._wanted():
-                batch = min(batches.values())
-                some = [one for index, one in enumerate(self.series) if batches.get(index) == batch]
-                try:
+            try:
+                self._take(jobs, hold)
+                while batches := self._wanted():
+                    batch = min(batches.values())
+                    some = [one for index, one in enumerate(self.series) if batches.get(index) == batch]
                     prepared = self._bench.prepared([one.at(batch) for one in some])
-                except KeyboardInterrupt:
-                    self._interrupt()
-                    return
-                self._take(self._ready(some, prepared), hold)
+                    self._take(self._ready(some, prepared), hold)
+            except KeyboardInterrupt:
+                # While a batch is prepared, or a device that was lost is waited for.
+                self._interrupt()
 
     def curves(self) -> tuple[Curve, ...]:
         names = _names([one.ask for one in self.series])
@@ -205,12 +213,11 @@ class Search:
         crowded = [
             (one, job)
             for (one, job), (_, row) in zip(group, rows, strict=False)
-            if len(group) > 1 and not measured.is_interrupted and _is_out_of_memory(row)
+            if len(group) > 1 and is_out_of_memory(row)
         ]
         names = {id(one) for one, _ in crowded}
         self._keep([(one, row) for one, row in rows if id(one) not in names], self._groups)
-        # Beyond those of the rows: what befell the group as a whole.
-        self.codes |= measured.exit_codes - {exit_code_of(row) for row in measured.rows}
+        self.codes |= measured.codes_of_all
         return not measured.is_interrupted and all(self._measure_group([alone], hold) for alone in crowded)
 
     def _keep(self, rows: Sequence[tuple[_Series, Result]], group: int | None) -> None:
@@ -289,7 +296,7 @@ def point_from_row(row: Result, group: int | None = None) -> CurvePoint:
     """What a row says of its batch; `group`: the number of the group that it was measured in."""
     summary, failure = row.summary, failure_of(row)
     outcome = PointOutcome.OK if failure is None else PointOutcome.FAILED
-    if _is_out_of_memory(row):
+    if is_out_of_memory(row):
         outcome = PointOutcome.OUT_OF_MEMORY
     if summary is None or failure is not None:
         return CurvePoint(row.spec.batch, outcome)
@@ -323,10 +330,6 @@ def _rate(time: Interval, images: float) -> Interval:
     """Images in a time; its longest end is the least rate."""
     low, high = (images / end if end else None for end in (time.high, time.low))
     return Interval(images / time.value, low, high)
-
-
-def _is_out_of_memory(row: Result) -> bool:
-    return row.failure is not None and row.failure.kind == OUT_OF_MEMORY
 
 
 def _usable_bytes(rows: Sequence[Result], free_bytes: int | None) -> tuple[int | None, int | None]:

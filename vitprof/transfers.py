@@ -24,6 +24,7 @@ from vitprof.errors import UsageError, VitprofError
 from vitprof.report.csv_table import COLUMNS, csv_row
 from vitprof.report.outside import csv_cell, encodable, plain
 from vitprof.report.reading import row_from_value, value_from_text
+from vitprof.store.database import storable
 from vitprof.store.lines import HEAD, line_from_row, line_from_run, line_from_value
 from vitprof.store.packing import LARGEST_VALUE_BYTES, decompressed
 from vitprof.store.raw_samples import protocol_from_document, samples_from_document
@@ -43,25 +44,27 @@ def json_lines(store: Store, wanted: Wanted, *, with_samples: bool) -> Iterator[
     """The lines of a file of JSON lines."""
     told: set[str] = set()
     yield line_from_value(HEAD)
-    for row, samples, run in _each(store, wanted):
+    for row, samples, run in _each(store, wanted, with_samples):
         if run.id not in told:
             told.add(run.id)
             yield line_from_run(run)
-        yield line_from_row(row.document, run.id, row.origin, samples if with_samples else None)
+        yield line_from_row(row.document, run.id, row.origin, samples)
 
 
 def csv_lines(store: Store, wanted: Wanted, *, with_samples: bool) -> Iterator[str]:
     """The lines of a CSV file."""
     yield _csv_line([*(name for name, _ in COLUMNS), *_RUN_COLUMNS, _ROW_COLUMN, _SAMPLES_COLUMN])
-    for row, samples, run in _each(store, wanted):
+    for row, samples, run in _each(store, wanted, with_samples):
         read = csv_row(row.document)
-        yield _csv_line([*read, *_run_cells(row, run), *_own_cells(row, samples, with_samples)])
+        yield _csv_line([*read, *_run_cells(row, run), *_own_cells(row, samples)])
 
 
-def _each(store: Store, wanted: Wanted) -> Iterator[tuple[StoredRow, Mapping[str, Any] | None, StoredRun]]:
+def _each(
+    store: Store, wanted: Wanted, with_samples: bool
+) -> Iterator[tuple[StoredRow, Mapping[str, Any] | None, StoredRun]]:
     """Every row that is wanted with its samples and its run, which may have begun while others were written."""
     runs: dict[str, StoredRun] = {}
-    for row, samples in store.each(wanted):
+    for row, samples in store.each(wanted, with_samples=with_samples):
         if row.run not in runs:
             runs = {run.id: run for run in store.runs()}
         # A row that was taken out meanwhile has none any more.
@@ -141,7 +144,7 @@ def _incoming(run: StoredRun, part: Sequence[_Read]) -> Incoming:
 def _is_json_lines(head: str) -> bool:
     try:
         read = json.loads(head)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(read, dict) and read.get("vitprof") == HEAD["vitprof"]
 
@@ -162,7 +165,8 @@ def _of_json_lines(lines: Iterable[str], head: str, name: str) -> Iterator[_Read
             raise _damaged(place, "it is neither a run nor a row")
         if "run" in read:
             run = _run(read["run"], place)
-            runs[run.id] = run
+            # As rows name it; what no database keeps of it is gone from its own.
+            runs[read["run"]["id"]] = run
             continue
         of_run = read.get("of_run")
         if not isinstance(of_run, str) or of_run not in runs:
@@ -186,9 +190,9 @@ def _run_cells(row: StoredRow, run: StoredRun) -> Iterator[object]:
     return (csv_cell(text) for text in texts)
 
 
-def _own_cells(row: StoredRow, samples: Mapping[str, Any] | None, with_samples: bool) -> tuple[str, str]:
+def _own_cells(row: StoredRow, samples: Mapping[str, Any] | None) -> tuple[str, str]:
     # A program that opens the file as a table takes neither of the two for a formula.
-    packed = zlib.compress(line_from_value(samples).encode(), 9) if samples and with_samples else b""
+    packed = zlib.compress(line_from_value(samples).encode(), 9) if samples else b""
     return line_from_value(row.document).rstrip("\n"), base64.b64encode(packed).decode()
 
 
@@ -230,7 +234,7 @@ def _unpacked(packed: str, place: str) -> str:
 
 
 def _run(fields: object, place: str) -> StoredRun:
-    """The run as it was, but for a sweep that was not finished: its cells are not in the file."""
+    """The run as it was; the cells of a sweep are not in the file, so that one which was not finished stays so."""
     if not isinstance(fields, dict):
         raise _damaged(place, "its run is no object")
     names = {field.name for field in dataclasses.fields(StoredRun)}
@@ -238,15 +242,14 @@ def _run(fields: object, place: str) -> StoredRun:
     if not all(isinstance(value, str) or value is None for value in read.values()) or not read.get("id"):
         raise _damaged(place, "its run has a field that is no text, or no id")
     try:
-        texts: dict[str, Any] = {name: value if value is None else encodable(value) for name, value in read.items()}
-        run = StoredRun(**texts)
+        texts = ((name, value if value is None else storable(encodable(value))) for name, value in read.items())
+        run = StoredRun(**dict[str, Any](texts))
         moments = [utc_text(moment) for moment in (run.started_at, run.finished_at) if moment is not None]
         gate = None if run.gate is None else Gate(run.gate).value
     except (TypeError, ValueError) as error:
         raise _damaged(place, f"its run cannot be read: {error}") from error
     finished_at = moments[1] if run.finished_at is not None else None
-    plan_hash = run.plan_hash if finished_at else None
-    return dataclasses.replace(run, started_at=moments[0], finished_at=finished_at, plan_hash=plan_hash, gate=gate)
+    return dataclasses.replace(run, started_at=moments[0], finished_at=finished_at, gate=gate)
 
 
 def _origin(text: object, place: str) -> Origin:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from vitprof.errors import UsageError
 
 NOT_KNOWN = "n/a"
+# What databases keep as a whole number.
+MOST = 2**31 - 1
 NS_PER_UNIT = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000, "min": 60_000_000_000}
 # What vitprof prints is decimal; the binary units are there for those who mean them.
 BYTES_PER_UNIT = {
@@ -20,7 +22,7 @@ BYTES_PER_UNIT = {
     **{"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40},
 }
 _NUMBER_WITH_UNIT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zµ%]*)\s*", re.IGNORECASE)
-_SIZE = re.compile(r"(\d+)(?:[x×](\d+))?", re.IGNORECASE)
+_SIZE = re.compile(r"(\d{1,10})(?:[x×](\d{1,10}))?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def bytes_from_text(text: str) -> int:
 def size_from_text(text: str) -> tuple[int, int]:
     """(height, width) in pixels from `224` or `256x192`."""
     match = _SIZE.fullmatch(text.strip())
-    if match and int(match[1]) > 0 and (match[2] is None or int(match[2]) > 0):
+    if match and all(0 < int(side) <= MOST for side in match.groups(match[1])):
         return int(match[1]), int(match[2] or match[1])
     raise UsageError(
         f"'{text}' is not an input size", remedy="write one number (224) or height x width (256x192), in pixels"

@@ -214,3 +214,11 @@ def test_disturbed_blocks_are_kept_marked_and_graded_c() -> None:
 def test_throttling_is_graded_c() -> None:
     _, relative, codes = _graded(sets=_sets(), throttles=True)
     assert relative is Grade.C and "throttled" in codes
+
+
+def test_no_call_takes_less_than_no_time_however_the_reference_spreads() -> None:
+    moods = np.array([1.0] * 8 + [4.0] * 2)
+    samples = samples_from_ratios([np.full(20, 2.0)] * 5, reference_mood=moods)
+    summary = summarise(samples, protocol(), batch=1, macs_per_image=None, reference_long_run_ns=None)
+    assert summary is not None and summary.relative is not None and summary.relative.reference_spread > 2
+    assert summary.latency.p50_ns.low == 0 and summary.relative.ratio.value == pytest.approx(2.0)

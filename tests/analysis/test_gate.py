@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.analysis.series import samples_from_ratios
 from tests.benchmarks.gate import counts
 from vitprof.analysis import gate
 from vitprof.analysis.gate import RunRatio, judged, judged_counts, judged_pair
@@ -73,11 +75,48 @@ def test_what_nobody_waits_for_is_fine() -> None:
     assert judged([run(2.2)], [run(2.0, ns=1_000_000)], LIMIT).verdict is GateVerdict.SLOWER
 
 
+def test_what_cannot_be_slower_by_as_much_as_anybody_waits_for_is_fine_however_noisy() -> None:
+    # 5 % of 0.1 ms and what the interval has above it are 0.012 ms at most.
+    said = judged([run(2.1, 0.1)], [run(2.0, 0.01, ns=100_000)], LIMIT)
+    assert said.verdict is GateVerdict.FINE and said.reason.startswith("slower by 14.") and "µs at most" in said.reason
+    assert judged([run(2.1, 0.1)], [run(2.0, 0.01, ns=1_000_000)], LIMIT).verdict is GateVerdict.UNDECIDED
+    # What the baseline's own runs may hide counts as well: 3 · 4 % less the limit.
+    noisy = run(2.0, 0.01, between=0.04, ns=100_000)
+    assert judged([run(2.1, 0.1)], [noisy], LIMIT).verdict is GateVerdict.UNDECIDED
+    assert judged_pair(Interval(1.05, 0.97, 1.13), 100_000, LIMIT).verdict is GateVerdict.FINE
+
+
+def test_a_set_that_lost_its_reference_is_no_noise_of_the_others() -> None:
+    whole = samples_from_ratios([np.array([ratio, ratio * 1.01] * 4) for ratio in (1.0, 1.05, 1.0)])
+    assert gate.between_sets_of(whole) == pytest.approx(0.028, abs=0.005)
+    # In the midst of the last set.
+    *before, last = whole.sets
+    bare = tuple(
+        dataclasses.replace(one, reference_before_ns=None, reference_after_ns=None) if place > 3 else one
+        for place, one in enumerate(last.rounds)
+    )
+    lost = dataclasses.replace(whole, sets=(*before, dataclasses.replace(last, rounds=bare)))
+    assert gate.between_sets_of(lost) == pytest.approx(0.034, abs=0.005)
+
+
+def test_runs_have_moved_where_both_directions_are_told_apart_from_noise() -> None:
+    old = [run(2.0), run(2.01), run(1.99)]
+    assert gate.has_moved([run(2.2)], old, LIMIT) == 1 and gate.has_moved([run(1.8)] * 2, old, LIMIT) == -1
+    assert gate.has_moved([run(2.05)], old, LIMIT) == 0
+    # One fast and one as before agree on nothing.
+    assert gate.has_moved([run(1.8), run(2.0)], old, LIMIT) == 0
+    noisy = [run(2.0 * factor) for factor in (0.9, 1.0, 1.1)]
+    assert gate.has_moved([run(2.2)], noisy, LIMIT) == 0
+    assert gate.has_moved([RunRatio(Interval(2.2, None, None))], old, LIMIT) == 0
+
+
 def test_without_an_interval_nothing_is_decided() -> None:
     bare = RunRatio(Interval(2.2, None, None))
     assert judged([bare], [run(2.0)], LIMIT).verdict is GateVerdict.UNDECIDED
     assert judged_pair(Interval(1.5, None, None), 1e6, LIMIT).verdict is GateVerdict.UNDECIDED
     assert not gate.is_sharp([RunRatio(Interval(2.0, None, None))], LIMIT)
+    for low, high in ((2.3, 2.1), (2.0, -1.0), (-1.0, 3.0)):
+        assert judged([RunRatio(Interval(2.2, low, high))], [run(2.0)], LIMIT).verdict is GateVerdict.UNDECIDED
 
 
 def test_a_single_baseline_must_be_known_to_half_the_limit() -> None:

@@ -84,6 +84,15 @@ def test_confounders_are_listed_with_the_device_first() -> None:
     )
 
 
+def test_the_grade_that_counts_is_that_of_what_is_compared() -> None:
+    drifting = _relative(2.0, grade="C", ratio_grade="A")
+    assert _verdict(_relative(2.0), drifting).confounders == ()
+    unsound = dataclasses.replace(drifting, ratio_grade="C")
+    assert _verdict(unsound, drifting).confounders == ("grade C of the baseline",)
+    # Without a common reference nanoseconds are compared.
+    assert _verdict(_relative(2.0, reference="other"), drifting).confounders == ("grade C of the candidate",)
+
+
 def test_on_one_device_what_lasts_of_the_environment_is_a_confounder() -> None:
     baseline = _relative(2.0, environment={"governor": "powersave", "cores": 4, "load_1min": 0.1, "kernel": "6.1"})
     candidate = dataclasses.replace(
@@ -141,6 +150,13 @@ def test_a_pair_that_is_clear_alone_may_be_undecided_among_many() -> None:
     close = _around(1.0325, 0.01)
     assert holm([close])[0][1] is Verdict.SLOWER
     assert holm([close] * 20)[0][1] is Verdict.UNDECIDED
+
+
+def test_an_interval_that_holds_no_time_gives_none() -> None:
+    for low, high in ((-0.1, 2.1), (1.9, -2.1), (0.0, 2.1)):
+        odd = dataclasses.replace(_relative(2.0), ratio=Interval(2.0, low, high))
+        found = _verdict(odd, _relative(2.2))
+        assert found.ratio is not None and found.ratio.low is None and found.verdict is Verdict.UNDECIDED
 
 
 def test_what_has_no_interval_does_not_widen_the_others() -> None:

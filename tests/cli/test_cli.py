@@ -67,6 +67,7 @@ def test_every_output_is_written_where_it_was_asked_for(tmp_path: Path) -> None:
         (("latency", TINY, "--device", "a100"), 4, "no NVIDIA A100 in this machine", 'host = "user@server"'),
         (("latency", TINY, "--batch", "0"), 2, "--batch 0 is below 1", "--batch 1"),
         (("latency", TINY, "--threads", "-2"), 2, "--threads -2 is below 1", "--threads 1"),
+        (("latency", TINY, "--threads", "2147483648"), 2, "--threads 2147483648 is above 2147483647", "a smaller"),
         (("latency", TINY, "--batch", "2"), 2, "batch", "batch"),
         (("latency", TINY, "--size", "big"), 2, "'big' is not an input size", "224"),
         (("latency", TINY, "--measure", "3 parsecs"), 2, "neither a duration nor", "200x"),

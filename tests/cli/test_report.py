@@ -44,7 +44,8 @@ def test_without_a_file_the_markdown_goes_to_standard_output_and_nothing_is_writ
 
 def test_pictures_and_html_are_beside_the_file_and_the_folders_list_names_it(store: str, tmp_path: Path) -> None:
     folder = tmp_path / "reports"
-    folder.mkdir()
+    # Made with the first report.
+    assert not folder.exists()
     done = vitprof(tmp_path, "report", "20260111", "--store", store, "-o", "reports/week.md", "--html")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     names = ["README.md", "week-front-1.svg", "week-front-2.svg", "week-ranks.svg", "week.html", "week.md"]
@@ -82,7 +83,8 @@ def test_accuracies_of_other_models_are_told(store: str, tmp_path: Path) -> None
     ("words", "said"),
     [
         (("-o", "a.html"), "a report is markdown, and a.html is no .md file"),
-        (("-o", "there/is/none.md"), "its folder there/is does not exist"),
+        (("-o", "../x.txt"), "-o ../x.md"),
+        (("-o", "there/is/none.md"), "cannot write there/is: its folder there does not exist"),
         (("-o", "README.md"), "-o report.md"),
         (("--html",), "name that: -o report.md --html"),
         (("2026", "--all"), "leave out the run, or --all"),

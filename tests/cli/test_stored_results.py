@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -121,6 +123,11 @@ def test_diff_of_two_rows_and_of_one_run_with_itself(vitprof: Vitprof, two_runs:
         (("export",), "--jsonl FILE or --csv FILE"),
         (("export", "--csv", "no/x.csv"), "does not exist"),
         (("list", "--limit", "0"), "--limit 0 is below 1"),
+        (("list", "--store", ""), "that is no name"),
+        (("list", "--store", "x" * 300), "too long"),
+        (("list", "--store", "sqlite:///nosuch.sqlite"), "there is no results store nosuch.sqlite"),
+        (("import", "x" * 300), "too long"),
+        (("import", "/dev/null/x"), "Not a directory"),
     ],
 )
 def test_what_cannot_be_meant_is_told(vitprof: Vitprof, two_runs: Path, words: tuple[str, ...], said: str) -> None:
@@ -181,6 +188,62 @@ def test_what_is_exported_is_imported_into_another_store(vitprof: Vitprof, two_r
     itself = vitprof(two_runs, "results", "export", f"--{form}", str(two_runs / "results.sqlite"))
     assert itself.returncode == 2 and "is the store itself" in itself.stderr
     assert [path.name for path in two_runs.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("words", ["list --json", "list --csv", "show latest --json", "diff first second --json"])
+@pytest.mark.parametrize("named", ["{}", "sqlite:///{}"])
+def test_nothing_is_written_over_the_store(vitprof: Vitprof, two_runs: Path, words: str, named: str) -> None:
+    file = two_runs / "results.sqlite"
+    before = file.read_bytes()
+    done = vitprof(two_runs, "results", *words.split(), str(file), "--store", named.format(file))
+    assert done.returncode == 2 and "is the store itself" in done.stderr
+    assert file.read_bytes() == before
+
+
+def test_an_export_goes_where_a_link_leads_and_into_a_pipe(vitprof: Vitprof, two_runs: Path) -> None:
+    link, pipe, elsewhere = two_runs / "link.jsonl", two_runs / "pipe", two_runs / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "out.jsonl").write_text("of before")
+    link.symlink_to(elsewhere / "out.jsonl")
+    os.mkfifo(pipe)
+    # Open for reading as well: nobody then waits for the other end.
+    ends = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
+    try:
+        for file in (link, pipe):
+            done = vitprof(two_runs, "results", "export", "slow", "--no-samples", "--jsonl", str(file))
+            assert done.returncode == 0, done.stderr
+        assert os.read(ends, 100_000) == (elsewhere / "out.jsonl").read_bytes()
+    finally:
+        os.close(ends)
+    assert link.is_symlink() and pipe.is_fifo()
+    assert {path.name for path in elsewhere.iterdir()} == {"out.jsonl"}
+
+
+def test_a_row_is_called_as_one_types_its_model_and_told_the_time_of_the_store(
+    vitprof: Vitprof, two_runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nine hours ahead, in the form that needs no time zones of the system.
+    monkeypatch.setenv("TZ", "JST-9")
+    time.tzset()
+    try:
+        file = two_runs / "a.json"
+        rows = [
+            _row("resnet50", 2.0, source="torchvision", started_at="2026-06-01T12:00:00"),
+            _row("mobileone_s0", 2.0, as_built=True, started_at="2026-06-01T12:00:00Z"),
+        ]
+        file.write_text(json.dumps({"schema_version": 1, "results": rows}))
+        assert vitprof(two_runs, "results", "import", str(file)).returncode == 0
+        lines = vitprof(two_runs, "results", "list", "--limit", "2").stdout.splitlines()[1:]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert {tuple(line.split("  ")[0].split()) for line in lines} == {
+        ("torchvision:resnet50",),
+        ("mobileone_s0", "--no-reparam"),
+    }
+    assert all("2026-06-01 21:00" in line for line in lines)
+    shown = vitprof(two_runs, "results", "show", "11").stdout
+    assert "row 11: torchvision:resnet50 on local" in shown
 
 
 def test_export_writes_to_standard_output_and_chooses_rows(vitprof: Vitprof, two_runs: Path) -> None:

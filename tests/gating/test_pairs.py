@@ -77,6 +77,8 @@ def test_a_model_that_cannot_be_prepared_fails_and_which_one_is_told(place: Plac
         found = paired(place, candidate, baseline)
         [one] = found.gated.cells
         assert one.verdict is GateVerdict.FAILED and one.judgement.reason.startswith(told)
+        # With what the failure itself says to do.
+        assert one.remedy
         assert ExitCode.FAILED in found.exit_codes
 
 

@@ -19,7 +19,8 @@ from vitprof.records import ModelSpec, Source
 from vitprof.report.document import dicts_from_results
 from vitprof.report.progress import NoProgress
 from vitprof.store.raw_samples import document_from_samples
-from vitprof.store.runs import Origin
+from vitprof.store.results import open_store
+from vitprof.store.runs import Origin, StoredRun
 from vitprof.units import Amount
 
 
@@ -133,7 +134,7 @@ def test_a_value_that_no_time_has_is_refused(store: Places) -> None:
 
 
 def test_a_baseline_is_found_behind_many_rows_of_other_batches(store: Places) -> None:
-    fill(store.store, {"a": [row()], "many": [row(batch=batch) for batch in range(2, 40)], "now": [row()]})
+    fill(store.store, {"a": [row()], "many": [row(batch=batch) for batch in range(2, 600)], "now": [row()]})
     assert cell(gated(store)).baseline_runs == ("a",)
 
 
@@ -156,6 +157,10 @@ def test_what_else_differs_is_told_beside_the_verdict(store: Places) -> None:
     fill(store.store, {"a": [row(backend_version="1.30.0")], "now": [row(3.2)]})
     told = cell(gated(store))
     assert told.verdict is GateVerdict.SLOWER and told.confounders == ("backend version 1.30.0 before, 1.31.1 now",)
+    # What ran the reference is in every ratio, whichever runtime the cell is of.
+    before, now = ({"environment": {"before": {**FACTS, "reference_runtime": name}}} for name in ("1.30", "1.31"))
+    fill(store.store, {"b": [row(model="b", **before)], "then": [row(3.2, "b", **now)]})
+    assert cell(gated(store)).confounders == ("reference_runtime 1.30 before, 1.31 now",)
 
 
 def test_a_candidate_of_grade_c_is_not_judged(store: Places) -> None:
@@ -181,6 +186,43 @@ def test_an_imported_row_is_not_measured_once_more(store: Places) -> None:
     fill(store.store, {"a": [row()], "now": [row(3.2)]})
     told = cell(gated(store, is_verifying=True))
     assert told.verdict is GateVerdict.SLOWER and "imported" in told.not_verified
+
+
+def test_what_failed_before_its_size_was_known_is_neither_new_nor_gone(store: Places) -> None:
+    fill(store.store, {"base": [row(), row(model="b")], "now": [row(), failed("b")]})
+    found = gated(store, "base", "now")
+    assert [one.verdict for one in found.gated.cells] == [GateVerdict.FAILED, GateVerdict.FINE]
+    assert not found.gated.gone
+    # And the other way round: there is a baseline, and it failed.
+    found = gated(store, "now", "base")
+    refused, fine = found.gated.cells
+    assert refused.verdict is GateVerdict.REFUSED and refused.judgement.reason.startswith("failed at export")
+    assert fine.verdict is GateVerdict.FINE and not found.gated.gone
+
+
+def test_a_sweep_that_has_just_begun_is_no_candidate(store: Places) -> None:
+    fill(store.store, {"a": [row()], "now": [row()]})
+    with open_store(store.store) as opened:
+        opened.start(StoredRun("begun", "2026-06-01T12:00:00+00:00", "0.1.0", "sweep"))
+    assert gated(store).gated.candidate == "now"
+
+
+def test_what_is_to_be_typed_next_can_be_typed(store: Places) -> None:
+    fill(store.store, {"a": [row(as_built=True), row(model="my net.onnx"), counted(100_000, "c")]})
+    fill(store.store, {"now": [row(3.2, as_built=True), row(3.09, "my net.onnx"), counted(103_000, "c")]})
+    found = {one.cell.model: one for one in gated(store).gated.cells}
+    assert "(vitprof history lowformer_b1)" in found["lowformer_b1 --no-reparam"].remedy
+    # For longer is another protocol, which the stored runs are not of.
+    assert "gate 'my net.onnx' --against OTHER --effort strict" in found["my net.onnx"].remedy
+    # Counts do not get any surer.
+    assert found["c"].verdict is GateVerdict.UNDECIDED and found["c"].remedy.endswith("--max-slowdown")
+    assert "--effort" not in found["c"].remedy
+
+
+def test_a_run_that_was_interrupted_says_so(store: Places) -> None:
+    cut = {**row()["latency_ns"], "stop_reason": "interrupted"}
+    fill(store.store, {"a": [row()], "now": [row(grade="C", latency_ns=cut)]})
+    assert "grade is C (it was interrupted)" in cell(gated(store)).judgement.reason
 
 
 @pytest.mark.parametrize("asked", ["last:0", "last:", "last:x", "nowhere"])

@@ -111,6 +111,12 @@ def test_a_file_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
         spec_from_path(f"{tmp_path}/net.pt2")
 
 
+@pytest.mark.parametrize("text", ["~nobody-of-that-name/net.onnx", f"{'a' * 300}.onnx", f"{'a' * 300}.py:make"])
+def test_a_path_that_cannot_be_looked_at_is_a_usage_error(text: str) -> None:
+    with pytest.raises(UsageError, match=r"no such home folder|name too long"):
+        spec_from_path(text)
+
+
 def test_paths_are_understood_without_torch(net: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from vitprof.models import dependencies, files;"

@@ -130,6 +130,7 @@ def of_pairs(pairs: Sequence[Pair]) -> Report:
             for group in measured_groups(points)
         ),
         fronts=(_front(points),),
+        accuracies={(one.model, (224, 224)): one.accuracy for one in _front(points).points},
         placements=placement_changes(pairs),
         environment=environment_changes(pairs),
         failures=tuple(

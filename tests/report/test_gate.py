@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from xml.etree import ElementTree
 
@@ -65,6 +66,27 @@ def test_the_table_says_what_by_how_much_and_what_next() -> None:
     assert shown.index("lowformer_b1 ") < shown.index("undecided_net") < shown.index("vit_tiny")
     assert "+5.1%" in shown and "[+4.0%, +6.2%]" in shown and "slower" in shown
     assert "next: find what changed" in shown and "gone_net" in shown
+
+
+def test_what_a_failed_cell_does_not_know_opens_no_column() -> None:
+    unknown = GatedCell(dataclasses.replace(cell("failed_net"), size=(0, 0), region=""), FAILED.judgement)
+    text = sections_text(gate_sections(gated(unknown, SLOWER)))
+    assert "0x0" not in text and "| size" not in text and "| region" not in text
+    other = dataclasses.replace(SLOWER, cell=cell("lowformer_b1", size=(256, 192)))
+    text = sections_text(gate_sections(gated(unknown, SLOWER, other)))
+    assert "0x0" not in text and "| size" in text and "256x192" in text
+
+
+def test_what_stands_around_the_table_is_harmless_too() -> None:
+    hostile = dataclasses.replace(gated(FINE), candidate=HOSTILE, baseline=HOSTILE, gone=(cell(HOSTILE),))
+    text = sections_text(gate_sections(hostile))
+    assert "<script>" not in text and "\x1b" not in text
+    [suite] = ElementTree.fromstring(junit_text(hostile))  # noqa: S314 - our own text
+    assert suite.findall("properties/property")[0].get("name") == "candidate"
+    console = Console(width=200, record=True, force_terminal=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    show_sections(gate_sections(hostile), console)
+    assert "\x1b" not in console.export_text()
+    json.loads(json_text(document_from_gate(hostile)))
 
 
 def test_the_json_has_every_cell_with_its_reason() -> None:

@@ -99,5 +99,14 @@ def test_the_picture_marks_what_changed_and_is_the_same_again(tmp_path: Path) ->
     assert text == second.read_text()
     assert "ratio to cpu-ref-1" in text and "backend version 1.30 before" in text and "rejected by gate" in text
     assert "<b>" not in text
+    assert "not drawn" not in text
+    history_plot([SERIES] * 10, first)
+    assert "2 more cells are not drawn" in first.read_text()
     with pytest.raises(VitprofError):
         history_plot([Series(CELL, Unit.RATIO, None, (moment(1, None),))], first)
+
+
+def test_dates_under_the_picture_are_those_of_utc(tmp_path: Path) -> None:
+    late = dataclasses.replace(moment(1, 3.0), started_at="2026-05-01T01:00:00+02:00")
+    history_plot([dataclasses.replace(SERIES, moments=(late, moment(2, 3.0)))], tmp_path / "a.svg")
+    assert "2026-04-30" in (tmp_path / "a.svg").read_text()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.report.html_reports import HOSTILE, document, of_pairs, report
+from tests.report.html_reports import HOSTILE, document, failed, of_pairs, report
 from vitprof.analysis.changes import Pair
 from vitprof.errors import UnreachableError
 from vitprof.report import html
@@ -115,6 +115,15 @@ def test_a_change_is_of_its_own_row_where_two_cells_look_alike() -> None:
     of_rows = columns(data["rows"])
     found = [(of_rows[one["at"]]["ratio"], one["kind"]) for one in columns(data["changes"])]
     assert found == [(3.0, "slower"), (2.0, "same")]
+
+
+def test_a_failure_leads_to_no_row_where_two_cells_look_alike() -> None:
+    sound = document("…/net.onnx", "local", "ort", 1)
+    other = document("other", "local", "ort", 1)
+    data = data_from_report(of_pairs([Pair(row, None) for row in (sound, failed(sound, "no"), failed(other, "no"))]))
+    [known], [unclear] = (one["cells"] for one in data["failures"])
+    assert known["row"] == 0 and columns(data["rows"])[0]["model"] == "other"
+    assert unclear["row"] is None and unclear["text"].startswith("…/net.onnx · ")
 
 
 def test_an_inversion_names_the_rows_of_both_models() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
+from collections.abc import Sequence
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
 
 from vitprof.errors import VitprofError
 from vitprof.report.report_index import BEGIN, END, update_index
-from vitprof.report.report_markdown import MARK
+from vitprof.report.report_words import MARK
 
 _REPORT = (
     f"{MARK}\n# Report of run {{}}\n\n3 results of 1 run.\n\n## What changed\n\n**1 broke, 2 same**, each cell …\n"
@@ -19,10 +22,11 @@ _REPORT = (
 def folder(tmp_path: Path) -> Path:
     made = tmp_path / "reports"
     made.mkdir()
-    for name in ("b", "a c"):
-        (made / f"{name}.md").write_text(_REPORT.format(name))
+    for name, link in (("b", " Every row, sortable: [b.html](b.html)."), ("a c", "")):
+        (made / f"{name}.md").write_text(_REPORT.format(name).replace("1 run.", f"1 run.{link}"))
+        # Beside `a c` it is of a report that was there before.
+        (made / f"{name}.html").write_text("")
     (made / "notes.md").write_text("# Mine\n")
-    (made / "b.html").write_text("")
     return made
 
 
@@ -50,6 +54,27 @@ def test_what_a_person_wrote_stays_byte_for_byte(folder: Path) -> None:
     update_index(folder)
     again = readme.read_bytes()
     assert again.startswith(before) and again.endswith(b"\r\nBelow.\n") and len(listed(again.decode())) == 1
+
+
+def _report_and_list(folders: Sequence[Path], at: int, together: Barrier) -> None:
+    for folder in folders:
+        together.wait(30)
+        (folder / f"r{at}.md").write_text(_REPORT.format(at))
+        update_index(folder)
+
+
+def test_of_processes_that_report_at_once_all_are_in_the_list(tmp_path: Path) -> None:
+    folders = [tmp_path / str(at) / "reports" for at in range(60)]
+    for one in folders:
+        one.mkdir(parents=True)
+    context = multiprocessing.get_context("fork")
+    together = context.Barrier(4)
+    processes = [context.Process(target=_report_and_list, args=(folders, at, together)) for at in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert {len(listed((one / "README.md").read_text())) for one in folders} == {4}
 
 
 def test_another_folder_is_left_alone_unless_its_readme_has_the_marks(tmp_path: Path) -> None:

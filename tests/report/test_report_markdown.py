@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from vitprof.places import Places
 from vitprof.report.report_markdown import report_text
 from vitprof.report.report_pictures import Picture, Pictures
 from vitprof.reporting import Question, report_of
-from vitprof.reports import Report
+from vitprof.reports import ChangeKind, Report
 
 _PICTURES = Pictures(None, Picture("a b-ranks.svg", "Ranks"), (Picture("a-front-1.svg", "Front"),) * 2)
 
@@ -127,12 +128,16 @@ def test_a_size_that_is_not_known_tells_no_cells_apart(tmp_path: Path) -> None:
 
 def test_large_tables_end_with_how_many_more_there_are(tmp_path: Path) -> None:
     before, now = reported.many(300)
-    text = report_text(report(tmp_path, now, before))
+    found = report(tmp_path, now, before)
+    text = report_text(found)
     rows = [line for line in text.splitlines() if line.startswith("| family")]
-    assert "And 240 results more, of which the fewest changed." in text
     # What changed is never what is left out.
     slower = [line for line in rows if "slower +" in line]
     assert f"{len(slower)} slower" in text and len(slower) > 5
+    [more] = re.findall(r"And 240 results more: (.*)\.", text)
+    shown = [line.split("|")[2].split()[0] for line in rows]
+    counts = Counter(one.kind.value for one in found.changes) - Counter(shown)
+    assert more == ", ".join(f"{counts[kind.value]} {kind.value}" for kind in ChangeKind if counts[kind.value])
     assert f"- and {len(slower) - 10} more slower" in text
     assert len(text) < 40_000
 
@@ -144,6 +149,55 @@ def test_a_report_of_many_devices_stays_below_what_a_forge_shows(tmp_path: Path)
     text = report_text(report(tmp_path, rows))
     assert text.count("### d") == 30 + 4 and "And 10 tables more, 30 results." in text
     assert "And 20 groups of fewer models." in text and "And 36 fronts of fewer models." in text
+
+
+def test_at_which_size_a_model_is_slower_is_told(tmp_path: Path) -> None:
+    rows = [
+        row(name, mmacs * work, ms * work, size=[side, side])
+        for name, mmacs, ms in (("light", 100, 6.0), ("heavy", 800, 4.0))
+        for side, work in ((224, 1), (384, 3))
+    ]
+    text = report_text(report(tmp_path, rows))
+    section = text.partition("### Worst inversions")[2].partition("## MACs against time")[0]
+    assert "| light  | 384x384 | heavy  | 224x224 |      0.375 |       4.50 |" in section
+    assert "heavy 224x224 |" in text.partition("## MACs against time")[2]
+
+
+def test_an_inversion_of_a_time_that_is_not_sound_says_so(tmp_path: Path) -> None:
+    relative = {**row("", 1, 9.0)["relative"], "ratio": 4.5, "ci95": [4.4, 4.6]}
+    rows = [row("light", 100, 9.0, relative={**relative, "grade": "C"}), row("heavy", 800, 4.0)]
+    (tmp_path / "sound").mkdir()
+    told = "| light  | heavy  |      0.125 |       2.25 | C, A   |"
+    assert told in report_text(report(tmp_path, rows))
+    sound = report_text(report(tmp_path / "sound", [row("light", 100, 9.0), rows[1]]))
+    assert "2.25 |" in sound and "grades" not in sound
+
+
+def test_changes_of_instructions_are_not_told_as_times(tmp_path: Path) -> None:
+    nothing = dict.fromkeys(("latency_ns", "relative", "throughput_images_per_s", "achieved_macs_per_s", "grade"))
+    counts = [{"value": value, "spread": 0.0, "calls": 3, "counted_by": "qemu"} for value in (1_000, 1_100)]
+    before, now = (
+        row("a", 1, 1.0, instructions_per_inference=one, started_at=run.started_at, **nothing)
+        for run, one in zip((reported.BEFORE, NOW), counts, strict=True)
+    )
+    (tmp_path / "same").mkdir()
+    text = report_text(report(tmp_path, [now], [before]))
+    assert "- **slower** +10.0%" in text and "<sub>Change of the number of instructions, with" in text
+    same = report_text(report(tmp_path / "same", [{**now, "instructions_per_inference": counts[0]}], [before]))
+    assert "Every cell is the same as before, within ±2%." in same
+
+
+def test_a_sweep_that_is_not_over_says_so(tmp_path: Path) -> None:
+    found = report(tmp_path, [row("a", 1, 1.0)])
+    assert "The sweep is not over" in report_text(replace(found, is_unfinished=True)).splitlines()[3]
+    assert "The sweep is not over" not in report_text(found)
+
+
+def test_raw_times_of_a_front_are_not_told_as_ratios_and_who_is_missing_is_counted(tmp_path: Path) -> None:
+    unknown = {**row("", 1, 1.0)["cost"], "macs": None, "kinds": None}
+    rows = [row(name, 100, 1.0 + at, relative=None) for at, name in enumerate("abc")]
+    text = report_text(report(tmp_path, [*rows, row("d", 1, 1.0, relative=None, cost=unknown)]))
+    assert "Times of a front" not in text and "1 result more without known MACs or latency." in text
 
 
 def test_nothing_is_said_of_pictures_that_were_not_asked_for(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from tests.report.test_report_markdown import hostile
 from tests.reported import row
 from vitprof.places import Places
 from vitprof.report.report_pictures import Pictures, draw
+from vitprof.report.report_words import MARK
 from vitprof.reporting import Question, report_of
 from vitprof.reports import Report
 from vitprof.store.tables import read_accuracies
@@ -45,9 +46,11 @@ def test_with_accuracies_macs_against_time_are_a_picture_of_their_own(tmp_path: 
 
 
 def test_too_few_models_have_no_picture(tmp_path: Path) -> None:
-    others = [tmp_path / name for name in ("b-ranks.svg", "a-mine.svg")]
+    # What the report that is there does not show is somebody's own, whatever it is called.
+    others = [tmp_path / name for name in ("b-ranks.svg", "a-mine.svg", "a-macs.svg")]
     for file in (tmp_path / "a-ranks.svg", tmp_path / "a-front-2.svg", *others):
         file.write_text("of another report")
+    (tmp_path / "a.md").write_text(f"{MARK}\n# Report\n\n![Ranks](a-ranks.svg)\n![Front](a-front-2.svg)\n")
     assert draw(report(tmp_path, [row("a", 1, 1.0), row("b", 2, 2.0)]), tmp_path / "a.md") == Pictures()
     # Those of the report that was here before are gone, and nothing else.
     assert set(tmp_path.glob("*.svg")) == set(others)

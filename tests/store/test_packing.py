@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vitprof.errors import VitprofError
 from vitprof.store import packing
 
 VALUES = st.recursive(
@@ -54,6 +55,10 @@ def test_what_would_fill_the_memory_is_an_error(monkeypatch: pytest.MonkeyPatch)
     for blob in blobs:
         with pytest.raises(ValueError, match="more than 1000 bytes"):
             packing.unpacked(blob)
+    # Nor is anything kept that could not be read again.
+    for pack in (packing.packed, packing.packed_row):
+        with pytest.raises(VitprofError, match="keeps 1,000 of one at most"):
+            pack({"a": [0] * 1_000})
 
 
 def test_the_key_of_a_cell_is_the_one_that_stores_have_and_another_for_a_model_as_built() -> None:
@@ -61,6 +66,8 @@ def test_the_key_of_a_cell_is_the_one_that_stores_have_and_another_for_a_model_a
     # As the first stores of version 2 have it.
     assert packing.cell_columns(row)["key"] == packing.hash_of(["m", "timm", 224, 224, 1, "fp32", "local", *[None] * 3])
     assert packing.cell_columns({**row, "as_built": True})["key"] != packing.cell_columns(row)["key"]
+    assert packing.is_as_built(packing.cell_columns({**row, "as_built": True}))
+    assert not packing.is_as_built(packing.cell_columns(row))
 
 
 @pytest.mark.parametrize("blob", [b"", b"\x07abc", b"\x01abc", b"\x02abc", b"\x01" + bytes(20)])

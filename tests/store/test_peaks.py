@@ -76,17 +76,22 @@ def test_another_machine_with_the_same_data_folder_has_peaks_of_its_own(tmp_path
     assert peaks.measured(tmp_path, LOCAL) == ()
 
 
-@pytest.mark.parametrize("line", ['{"machine": "x", "dev', "[]", "{}", "null"])
-def test_a_line_that_says_nothing_is_passed_over(tmp_path: Path, line: str) -> None:
+@pytest.mark.parametrize("line", [b'{"machine": "x", "dev', b"[]", b"{}", b"null", b"\xff\x00"])
+def test_a_line_that_says_nothing_is_passed_over(tmp_path: Path, line: bytes) -> None:
     peaks.add(tmp_path, LOCAL, _calibration(1.0))
-    with (tmp_path / "peaks.jsonl").open("a") as file:
-        file.write(line + "\n")
+    with (tmp_path / "peaks.jsonl").open("ab") as file:
+        file.write(line + b"\n")
     assert len(peaks.measured(tmp_path, LOCAL)) == 1
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan")])
 def test_a_peak_that_nothing_can_be_divided_by_is_passed_over(tmp_path: Path, value: float) -> None:
     peaks.add(tmp_path, LOCAL, _calibration(value))
+    assert peaks.measured(tmp_path, LOCAL) == ()
+
+
+def test_what_cannot_be_read_was_not_measured(tmp_path: Path) -> None:
+    (tmp_path / "peaks.jsonl").mkdir()
     assert peaks.measured(tmp_path, LOCAL) == ()
 
 

@@ -53,6 +53,13 @@ def test_another_database_is_a_mistake_of_the_caller(scheme: str) -> None:
     assert isinstance(error, UsageError) and f"not in '{scheme}'" in error.message
 
 
+@pytest.mark.parametrize("password", ["hun@ter2", "hun@/ter2"])
+def test_the_end_of_a_password_is_not_shown_as_a_host(password: str) -> None:
+    error = _refused(f"postgresql://me:{password}@127.0.0.1:1/name")
+    assert isinstance(error, UsageError) and "%40" in error.remedy
+    assert "hun" not in str(error) and "ter2" not in f"{error.message}{error.remedy}"
+
+
 @pytest.mark.parametrize(
     ("address", "shown"),
     [
@@ -63,6 +70,9 @@ def test_another_database_is_a_mistake_of_the_caller(scheme: str) -> None:
         ("postgresql://me:hun@ter2@host/db", "postgresql://me:***@host/db"),
         ("postgresql://me:hun:ter2@host/db?sslmode=require", "postgresql://me:***@host/db?sslmode=require"),
         ("postgresql:///db?user=me&password=hunter2&x=1", "postgresql:///db?user=me&password=***&x=1"),
+        ("postgresql://host/db?password=hun@ter2", "postgresql://host/db?password=***"),
+        ("postgresql://me@host:5/db?sslpassword=hun@ter2&x=1", "postgresql://me@host:5/db?sslpassword=***&x=1"),
+        ("postgresql://me:hunter2password=3@host/db", "postgresql://me:***@host/db"),
     ],
 )
 def test_a_password_is_not_shown(address: str, shown: str) -> None:

@@ -11,12 +11,15 @@ import pytest
 from sqlalchemy import func, select
 
 from tests.report import samples
+from vitprof.records import ModelSpec, Source
 from vitprof.report.document import dicts_from_results
+from vitprof.store import sweeps
 from vitprof.store.pruning import Pruned, Rule, prune
 from vitprof.store.raw_samples import document_from_samples
 from vitprof.store.results import Store, Wanted, open_store
 from vitprof.store.runs import StoredRun
 from vitprof.store.schema import CELLS, ENVIRONMENTS, RUNS, SAMPLES
+from vitprof.sweeps import SweepCell
 
 RAW = document_from_samples(samples.samples(), samples.PROTOCOL)
 EVERY = Wanted()
@@ -114,6 +117,7 @@ def test_an_unfinished_sweep_keeps_its_rows(address: str) -> None:
     [row] = dicts_from_results([samples.ok()])
     with _filled(address) as store:
         run = StoredRun("swept", "2026-01-01T12:00:00+00:00", "0.1.0", "sweep a.toml", **swept)
+        sweeps.begin(store, run, [SweepCell(0, 0, ModelSpec("a", Source.TIMM), "ort", "local", None)])
         store.add(run, [{**row, "model": "a"}])
         prune(store, Rule(EVERY, keep=0), is_dry=False)
         assert _left(store) == {"a": "t"}

@@ -121,6 +121,9 @@ def test_fields_of_later_versions_are_passed_over() -> None:
         lambda one: one["sets"][0]["rounds"].update(index=[0, 1, 2]),
         lambda one: one["sets"][0].update(ready=3),
         lambda one: one["sets"][0]["ready"].update(calls_per_sample=0),
+        lambda one: one["sets"][0]["ready"].update(calls_per_sample="1"),
+        lambda one: one["sets"][0]["rounds"].update(reference_before_ns=[[1], [2]]),
+        lambda one: one["sets"][0]["rounds"].update(sensors=[{}, 5]),
     ],
 )
 def test_damaged_samples_are_an_error_with_a_remedy(damage: Any) -> None:

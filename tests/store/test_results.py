@@ -268,6 +268,12 @@ def _someone_elses(file: Path) -> None:
     connection.close()
 
 
+def _with_a_table_of_that_name(file: Path) -> None:
+    with sqlite3.connect(file) as connection:
+        connection.execute("CREATE TABLE meta (key, value)")
+    connection.close()
+
+
 def _overwritten(file: Path) -> None:
     with open_store(file) as store:
         store.add(EARLY, [row(samples.ok(), model=f"m{index}") for index in range(50)])
@@ -287,6 +293,7 @@ def _cut_short(file: Path) -> None:
     [
         (_text_file, "file is not a database"),
         (_someone_elses, "no results store"),
+        (_with_a_table_of_that_name, "no results store"),
         (_overwritten, "malformed"),
         (_cut_short, "malformed"),
     ],
@@ -305,24 +312,78 @@ def test_a_file_that_is_no_store_is_told_and_left_as_it_is(
 @pytest.mark.parametrize(
     "statement",
     [
-        "UPDATE results SET document = x'01789c'",
-        "UPDATE results SET document = x'09'",
-        f"UPDATE results SET document = x'{packing.packed([1]).hex()}'",  # noqa: S608
-        f"UPDATE results SET document = x'{packing.packed({}).hex()}'",  # noqa: S608
-        "DELETE FROM environments",
-        "UPDATE environments SET document = x''",
-        "UPDATE results SET origin = 'dreamt'",
+        "UPDATE results SET document = x'01789c' WHERE id = 1",
+        "UPDATE results SET document = x'09' WHERE id = 1",
+        f"UPDATE results SET document = x'{packing.packed([1]).hex()}' WHERE id = 1",  # noqa: S608
+        f"UPDATE results SET document = x'{packing.packed({}).hex()}' WHERE id = 1",  # noqa: S608
+        "DELETE FROM environments WHERE hash = (SELECT environment FROM results WHERE id = 1)",
+        "UPDATE environments SET document = x'' WHERE hash = (SELECT environment FROM results WHERE id = 1)",
+        "UPDATE results SET origin = 'dreamt' WHERE id = 1",
     ],
 )
 def test_a_damaged_row_is_told_and_is_no_crash(file: Path, statement: str) -> None:
     with open_store(file) as store:
         store.add(EARLY, [row(samples.ok())])
+        store.add(LATE, [row(samples.ok(), model="another", environment={"before": {"cpu": "another"}})])
     with sqlite3.connect(file) as connection:
         connection.execute(statement)
     connection.close()
-    with pytest.raises(VitprofError, match="cannot use the results store") as caught, open_store(file) as store:
-        store.rows()
-    assert "--store" in caught.value.remedy
+    with open_store(file) as store:
+        with pytest.raises(VitprofError, match=r"row 1 .*run early, cannot be read") as caught:
+            store.rows()
+        assert "results prune --run early --keep 0" in caught.value.remedy and "--store" in caught.value.remedy
+        # As it says.
+        prune(store, Rule(Wanted(run="early"), keep=0), is_dry=False)
+        assert models(store) == ["another"]
+
+
+def test_damaged_raw_samples_are_told_and_hold_up_no_export_without_them(file: Path) -> None:
+    with open_store(file) as store:
+        store.add(EARLY, [row(samples.ok())], samples=[{"sets": []}])
+        with sqlite3.connect(file) as connection:
+            connection.execute("UPDATE samples SET document = x'01789c'")
+        connection.close()
+        with pytest.raises(VitprofError, match="raw samples of row 1, of run early") as caught:
+            list(store.each(Wanted()))
+        assert "--no-samples" in caught.value.remedy and "--run early --keep 0 --samples" in caught.value.remedy
+        assert [found.id for found, _ in store.each(Wanted(), with_samples=False)] == [1]
+        prune(store, Rule(Wanted(run="early"), keep=0, only_samples=True), is_dry=False)
+        assert [raw for _, raw in store.each(Wanted())] == [None]
+
+
+def test_no_name_of_a_file_is_one_that_keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with open_store(":memory:") as store:
+        store.add(EARLY, [row(samples.ok())])
+    with open_store(":memory:") as store:
+        assert models(store) == ["lowformer_b1"]
+
+
+@pytest.mark.parametrize(
+    ("glob", "found"),
+    [
+        ("resnet50", ["timm", "torchvision"]),
+        ("torchvision:*", ["torchvision"]),
+        ("mobileone_s0", ["as built", "fused"]),
+        ("mobileone_s0 --no-reparam", ["as built"]),
+        ("* --no-reparam", ["as built"]),
+        ("net[1].onnx", ["a file"]),
+        ("nosuch --no-reparam", []),
+    ],
+)
+def test_models_are_found_by_the_names_that_tables_show(address: str, glob: str, found: list[str]) -> None:
+    rows = [
+        row(samples.ok(), model="resnet50", grade="timm"),
+        row(samples.ok(), model="resnet50", source="torchvision", grade="torchvision"),
+        row(samples.ok(), model="mobileone_s0", grade="fused"),
+        row(samples.ok(), model="mobileone_s0", as_built=True, grade="as built"),
+        row(samples.ok(), model="net[1].onnx", source="onnx", grade="a file"),
+    ]
+    with open_store(address) as store:
+        store.add(EARLY, rows)
+        assert sorted(one.document["grade"] for one in store.rows(glob)) == found
+        assert sorted(one.document["grade"] for one, _ in store.each(Wanted(glob))) == found
+        assert prune(store, Rule(Wanted(glob), keep=0), is_dry=True).rows == len(found)
 
 
 def test_a_path_that_can_be_no_file_is_a_mistake_of_the_caller(tmp_path: Path) -> None:
@@ -412,6 +473,22 @@ def test_of_each_row_the_one_before_it_of_another_run_is_found(address: str) -> 
         told = {day: found[id].document["started_at"][9] for day, id in ids.items() if id in found}
     # Of the fourth that of run b which is nearest; of the third none of its own run; of another protocol none.
     assert told == {"4": "3", "3": "1", "2": "1"}
+
+
+def test_of_failures_without_a_size_the_one_before_is_of_the_same_network(address: str) -> None:
+    def failed(day: int, **changes: Any) -> dict[str, Any]:
+        return row(samples.ok(), size=None, outcome="failed", started_at=f"2026-05-0{day}T12:00:00Z", **changes)
+
+    with open_store(address) as store:
+        store.add(EARLY, [failed(1, grade="fused"), failed(2, as_built=True, grade="as built")])
+        store.add(LATE, [row(samples.ok(), started_at="2026-05-03T12:00:00Z", grade="fused")])
+        store.add(LATE, [row(samples.ok(), started_at="2026-05-04T12:00:00Z", as_built=True, grade="as built")])
+        now = store.rows(run="late", is_all=True)
+        found = store.earlier([one.id for one in now])
+        assert {one.document["grade"]: found[one.id].document["grade"] for one in now} == {
+            "fused": "fused",
+            "as built": "as built",
+        }
 
 
 def test_a_run_is_found_by_its_id_its_beginning_and_as_the_latest(address: str) -> None:

@@ -72,6 +72,25 @@ def test_unusable_rows_are_counted_with_line_column_and_value(tmp_path: Path) ->
     ]
 
 
+@pytest.mark.parametrize(
+    ("time", "macs", "said"),
+    [
+        ("5e-324", "1", "column 'ns': '5e-324' makes 0 ns an image"),
+        ("1e308", "1", "column 'ns': '1e308' makes 5e+307 ns"),
+        ("2", "1e308", "gmacs 1e+308 is more than can be counted"),
+        # MACs in a column of GMACs.
+        ("2", "15470000000", "gmacs 1.547e+10 is more than can be counted: is it given in another unit?"),
+    ],
+)
+def test_a_figure_that_no_computer_could_have_is_unusable(tmp_path: Path, time: str, macs: str, said: str) -> None:
+    file, columns = tmp_path / "a.csv", tmp_path / "map.toml"
+    file.write_text(f"net,ns,g\na,{time},{macs}\nb,2,1\n")
+    columns.write_text('[columns]\nmodel = "net"\nlatency_ns = "ns"\ngmacs = "g"\n[constants]\nbatch = 2\n')
+    table = read_table(file, columns)
+    assert [(row.line, row.model) for row in table.unusable] == [(2, "a")] and said in table.unusable[0].reason
+    assert [point.image_ns for point in table.points] == [1.0]
+
+
 def test_a_table_without_the_columns_of_timm_needs_a_map(tmp_path: Path) -> None:
     with pytest.raises(VitprofError, match=r"line 1: no column 'infer_img_size'; there are: model, ms") as caught:
         read_table(_write(tmp_path, "t.csv", "model,ms\na,1\n"))

@@ -6,7 +6,9 @@ import re
 import shutil
 from pathlib import Path
 
+import onnx
 import pytest
+from onnx.external_data_helper import convert_model_to_external_data
 
 from vitprof.devices.profiles import reference_model
 from vitprof.errors import UsageError
@@ -18,7 +20,7 @@ from vitprof.sweeping.plan import Plan, read_plan
 
 _SIZE = (3, 224, 224)
 _KNOWN = Catalogue(
-    timm=dict.fromkeys(("vit_tiny_patch16_224", "lowformer_b0", "lowformer_b1", "lowformer_b15"), _SIZE),
+    timm=dict.fromkeys(("vit_tiny_patch16_224", "lowformer_b0", "lowformer_b1", "lowformer_b15", "resnet50"), _SIZE),
     torchvision={"resnet50": (3, 176, 176)},
 )
 _LIKE = ModelSpec("", Source.TIMM)
@@ -137,6 +139,11 @@ def test_a_file_is_looked_for_beside_the_plan_and_keeps_its_name(tmp_path: Path)
         (_ONE + '[exclude]\nmodels = ["x"]', "line 2: key 'exclude' must be tables"),
         (_ONE + "[[exclude]]\nbatches = [0]", "line 3: key 'batches': 0 is no"),
         (_ONE + 'metrics = ["instructions"]', "line 2: key 'metrics': nothing counts the instructions of local"),
+        # A home that nobody has, and no word of instructions where no device is left to count them on.
+        ('models = ["~nobody-of-that-name/x.onnx"]', "~nobody-of-that-name/x.onnx: there is no such home"),
+        (_ONE + 'devices = []\nmetrics = ["instructions"]', "line 2: key 'devices' is an empty list"),
+        (_ONE + f"batches = [{'1' * 5000}]", "is not TOML: Exceeds the limit"),
+        (_ONE + f"batches = {'[' * 5000}{']' * 5000}", "is not TOML: maximum recursion depth exceeded"),
     ],
 )
 def test_a_fault_is_told_with_its_line_and_what_is_allowed(text: str, told: str, tmp_path: Path) -> None:
@@ -185,6 +192,22 @@ def test_an_exclusion_takes_cells_that_match_all_of_its_keys(tmp_path: Path) -> 
     assert "line 6: this [[exclude]] matches no cell" in warning
 
 
+@pytest.mark.parametrize(
+    ("glob", "left"),
+    [
+        ("timm:resnet50", ["torchvision:resnet50", "net[1].onnx"]),
+        ("torchvision:*", ["resnet50", "net[1].onnx"]),
+        ("timm:*", ["torchvision:resnet50", "net[1].onnx"]),
+        ("resnet*", ["net[1].onnx"]),
+        ("net[1].onnx", ["resnet50", "torchvision:resnet50"]),
+    ],
+)
+def test_an_exclusion_of_one_source_leaves_the_other(glob: str, left: list[str], tmp_path: Path) -> None:
+    shutil.copy(reference_model("cpu-ref-1"), tmp_path / "net[1].onnx")
+    text = f'models = ["resnet50", "torchvision:resnet50", "net[1].onnx"]\n[[exclude]]\nmodels = ["{glob}"]'
+    assert [cell.spec.typed_name for cell in _planned(text, tmp_path).cells] == left
+
+
 def test_a_plan_that_excludes_everything_is_refused(tmp_path: Path) -> None:
     assert "every cell is excluded" in _fault('models = ["lowformer_b1"]\n[[exclude]]\nbatches = [1]', tmp_path)
 
@@ -229,6 +252,13 @@ def test_the_hash_is_of_what_a_plan_means_and_not_of_its_text(tmp_path: Path) ->
     assert len(set(hashes)) == 4
 
 
+def test_what_is_measured_here_is_another_plan_on_another_processor(tmp_path: Path) -> None:
+    for device, hashes in (("local", 2), ("a100", 1)):
+        plan = _plan(_ONE + f'devices = ["{device}"]\n', tmp_path)
+        rules = protocol(plan.effort)
+        assert len({planned_cells(plan, _LIKE, rules, one).plan_hash for one in (None, "another")}) == hashes
+
+
 def test_a_file_that_changes_makes_another_plan(tmp_path: Path) -> None:
     shutil.copy(reference_model("cpu-ref-1"), tmp_path / "tiny.onnx")
     before = _planned('models = ["tiny.onnx"]', tmp_path).plan_hash
@@ -236,3 +266,16 @@ def test_a_file_that_changes_makes_another_plan(tmp_path: Path) -> None:
     with (tmp_path / "tiny.onnx").open("ab") as file:
         file.write(b"\0")
     assert _planned('models = ["tiny.onnx"]', tmp_path).plan_hash != before
+
+
+def test_weights_beside_a_file_are_of_its_plan_and_none_that_lack_are_told_in_its_rows(tmp_path: Path) -> None:
+    model = onnx.load(reference_model("cpu-ref-1"))
+    convert_model_to_external_data(model, location="weights.bin", size_threshold=1024)
+    onnx.save(model, str(tmp_path / "tiny.onnx"))
+    before = _planned('models = ["tiny.onnx"]', tmp_path).plan_hash
+    weights = bytearray((tmp_path / "weights.bin").read_bytes())
+    weights[0] ^= 1
+    (tmp_path / "weights.bin").write_bytes(weights)
+    assert _planned('models = ["tiny.onnx"]', tmp_path).plan_hash != before
+    (tmp_path / "weights.bin").unlink()
+    assert len(_planned('models = ["tiny.onnx"]', tmp_path).cells) == 1

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from vitprof.devices.profiles import device, reference_model
 from vitprof.errors import ExitCode
 from vitprof.places import Places
 from vitprof.records import Device, ModelSpec, Source
-from vitprof.report.progress import Progress
+from vitprof.report.progress import NoProgress, Progress
 from vitprof.report.sweep_progress import NoSweepProgress, SweepProgress
 from vitprof.store import sweeps
 from vitprof.store.results import open_store
@@ -140,6 +140,14 @@ def test_every_cell_is_a_row_in_the_order_of_the_plan_also_one_that_fails_and_is
     assert not again.is_resumed and again.run.id != begun.run.id
 
 
+def test_a_group_of_which_no_cell_can_be_measured_is_rows_with_their_reasons(plan: Path, own: Places) -> None:
+    plan.write_text('models = ["tiny.onnx"]\ndevices = ["local", "other"]\nbatches = [3, 5]\neffort = "quick"\n')
+    swept, begun = _swept(plan, own)
+    assert swept.exit_codes == {ExitCode.USAGE} and swept.left == 0 and not swept.crashes
+    assert len(swept.rows) == len(begun.cells) == 4
+    assert all("is made for batches of 1, not of" in row.document["failure"]["error"] for row in swept.rows)
+
+
 def test_a_sweep_that_is_ended_again_and_again_goes_on_with_the_group_that_was_not_stored(
     plan: Path, own: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,6 +177,36 @@ def test_a_sweep_that_is_ended_again_and_again_goes_on_with_the_group_that_was_n
     assert sorted(after) == [0, 1] and before.items() <= after.items()
     with open_store(store) as opened:
         assert len(opened.rows(is_all=True)) == 2 and len(opened.runs()) == 1
+
+
+class _Interrupting(NoSweepProgress, NoProgress):
+    """Ctrl-C at the first round that is shown; notes who has ended his work in order."""
+
+    def __init__(self) -> None:
+        self.ended: list[str] = []
+        self._place = ""
+
+    def of(self, place: str) -> Progress:
+        self._place = place
+        return self
+
+    def live(self, values: Mapping[str, tuple[float, float | None, float | None]]) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def close(self) -> None:
+        self.ended.append(self._place)
+
+
+def test_ctrl_c_waits_until_the_devices_are_given_back(plan: Path, own: Places) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    progress = _Interrupting()
+    try:
+        swept, _ = _swept(plan, own, progress)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert swept.exit_codes == {ExitCode.INTERRUPTED} and swept.left == 2
+    # Once by the exports, once by what measures.
+    assert progress.ended == ["this machine", "this machine"]
 
 
 @pytest.mark.slow

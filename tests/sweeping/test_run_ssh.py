@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -61,10 +61,17 @@ class _Place(NoProgress):
         self._watching.round_of(self._name)
 
 
-def _swept(tmp_path: Path, here: Places, progress: _Watching, *, resume: bool = False) -> Swept:
+def _swept(
+    tmp_path: Path,
+    here: Places,
+    progress: _Watching,
+    *,
+    devices: str = '["local", "board"]',
+    resume: bool = False,
+) -> Swept:
     shutil.copy(reference_model("cpu-ref-1"), tmp_path / "tiny.onnx")
     file = tmp_path / "plan.toml"
-    file.write_text('models = ["tiny.onnx"]\ndevices = ["local", "board"]\nthreads = [1, 2]\neffort = "quick"\n')
+    file.write_text(f'models = ["tiny.onnx"]\ndevices = {devices}\nthreads = [1, 2]\neffort = "quick"\n')
     places = Places(here.cache_root, tmp_path / "data")
     request = SweepRequest(file, ModelSpec("", Source.TIMM), measure=Amount(calls=300), resume=resume)
     planned = planned_sweep(request, places)
@@ -90,3 +97,20 @@ def test_cells_whose_link_was_cut_are_left_for_later(board: Sshd, here: Places, 
     assert [row.document["device"] for row in swept.rows] == ["local", "local"]
     again = _swept(tmp_path, here, _Watching(board), resume=True)
     assert again.exit_codes == {ExitCode.OK} and again.left == 0 and len(again.rows) == 4
+
+
+@pytest.mark.slow
+def test_cells_that_found_the_disk_of_their_device_full_are_left_for_later(
+    board: Sshd, disk: Callable[[str], Path], here: Places, tmp_path: Path
+) -> None:
+    cache = tmp_path / "which-cache"
+    cache.write_text(str(disk("1m")))
+    command = f'export XDG_CACHE_HOME="$(cat \'{cache}\')"; eval "$SSH_ORIGINAL_COMMAND"'
+    with running(tmp_path / "small", force_command=command) as small:
+        swept = _swept(tmp_path, here, _Watching(small), devices='["board"]')
+        assert swept.left == 2 and swept.rows == () and swept.exit_codes == {ExitCode.UNREACHABLE}
+        [trouble] = swept.troubles
+        assert "its disk is full" in trouble.message and "vitprof devices clean board --all" in trouble.remedy
+        cache.write_text(str(tmp_path / "roomy"))
+        again = _swept(tmp_path, here, _Watching(small), devices='["board"]', resume=True)
+        assert again.exit_codes == {ExitCode.OK} and again.left == 0 and len(again.rows) == 2

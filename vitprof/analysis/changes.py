@@ -17,7 +17,7 @@ from vitprof.analysis.verdicts import IDENTITY, LASTING_FACTS, holm, pair_verdic
 from vitprof.measurements import Interval
 from vitprof.points import LeftOut, model_of, point_from_row
 from vitprof.records import ParityVerdict, Verdict
-from vitprof.reports import Cell, Change, ChangeKind, EnvironmentChange, PlacementChange
+from vitprof.reports import INSTRUCTIONS, Cell, Change, ChangeKind, EnvironmentChange, PlacementChange
 from vitprof.units import NOT_KNOWN
 
 _KINDS = {
@@ -55,7 +55,7 @@ def cell_of(row: _Row) -> Cell:
         batch=row["batch"],
         precision=row["precision"],
         threads=row["threads"] or 0,
-        region="instructions" if is_count else row["region"] or "",
+        region=INSTRUCTIONS if is_count else row["region"] or "",
         protocol_hash=row["protocol_hash"] or "",
     )
 
@@ -66,18 +66,22 @@ def paired(now: Sequence[_Row], before: Sequence[_Row], baseline_run: str | None
     What failed before its size was known is paired with a row that is like it in all else.
     """
     mine, other = ({cell_of(row): row for row in rows} for rows in (now, before))
-    mine, other = _placed(mine, other), _placed(other, mine)
+    mine, other = (
+        {place: rows[cell] for cell, place in standing(rows, others).items()}
+        for rows, others in ((mine, other), (other, mine))
+    )
     return tuple(Pair(mine.get(cell), other.get(cell), baseline_run) for cell in dict.fromkeys((*mine, *other)))
 
 
-def _placed(rows: Mapping[Cell, _Row], others: Mapping[Cell, _Row]) -> dict[Cell, _Row]:
-    """`rows`, of which those that failed before their size was known stand at the cell of `others` that they can be."""
+def standing(rows: Mapping[Cell, _Row], others: Mapping[Cell, _Row]) -> dict[Cell, Cell]:
+    """Where each of `rows` stands: those that failed before their size was known at the cell of `others` that they can
+    be, all else at their own."""
     free: dict[Cell, Cell] = {}
     for cell in others:
         if cell not in rows:
             free.setdefault(_without_size(cell), cell)
     return {
-        cell if cell in others or row["size"] or row["outcome"] == "ok" else free.get(_without_size(cell), cell): row
+        cell: cell if cell in others or row["size"] or row["outcome"] == "ok" else free.get(_without_size(cell), cell)
         for cell, row in rows.items()
     }
 

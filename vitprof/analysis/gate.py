@@ -5,7 +5,7 @@
     low      d − 1.645 standard errors: in 95 of 100 cases the slow-down is larger
     noise    3 τ of the baseline's runs; of a single run 3 τ of its sets: moods of a machine last for sets and for runs
     slower   low lies above the limit and above the noise, and the excess is over the floor
-    fine     d + 1.645 standard errors lies below the limit, less what the noise is beyond the limit
+    fine     d + 1.645 standard errors, and what the noise is beyond the limit, lie below the limit or below the floor
 
 Its own file, pure, because it must be tried on recorded noise, hundreds of times (`tests/benchmarks/gate.py`). Who is
 measured once more, and when, is `gating`'s; here a candidate has one run or two, and two are one estimate.
@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -80,13 +81,30 @@ def judged_counts(candidate: int, baseline: Sequence[int], limit_share: float) -
 
 
 def between_sets_of(samples: Samples) -> float | None:
-    """τ of the sets of one run on the log scale; None where there are fewer than two."""
+    """τ of the sets of one run on the log scale; None where there are fewer than two.
+
+    A set in which the reference was lost has no ratios: those of the others make up `relative.ratio` as well.
+    """
+    counted = [(one.ready, [each for each in one.rounds if not each.is_warm_up]) for one in samples.sets]
     return between_sets(
         [
-            np.array([log_ratio(one, each.ready.calls_per_sample) for one in each.rounds if not one.is_warm_up])
-            for each in samples.sets
+            np.array([log_ratio(one, ready.calls_per_sample) for one in rounds])
+            for ready, rounds in counted
+            if all(one.reference_before_ns for one in rounds)
         ]
     )
+
+
+def has_moved(newer: Sequence[RunRatio], older: Sequence[RunRatio], limit_share: float) -> Literal[-1, 0, 1]:
+    """Whether runs lie apart from those before them by more than the limit and their noise: 1 above, -1 below."""
+    if any(_standard_error(one.ratio) is None for one in (*newer, *older)):
+        return 0
+    now, before = _pooled(newer), _pooled(older)
+    step = now.centre - before.centre
+    least = abs(step) - _ONE_SIDED_95 * math.hypot(now.error, before.error)
+    if least <= max(math.log1p(limit_share), _NOISE_SIGMAS * before.between):
+        return 0
+    return 1 if step > 0 else -1
 
 
 def half_width_share(baseline: Sequence[RunRatio]) -> float | None:
@@ -122,14 +140,19 @@ def _judged(
     low, high = centre - _ONE_SIDED_95 * error, centre + _ONE_SIDED_95 * error
     limit, spread = math.log1p(limit_share), noise or 0.0
     excess_ns = None if baseline_ns is None else baseline_ns * math.expm1(centre)
+    # What the noise is beyond the limit may hide as much.
+    most = high + max(0.0, spread - limit)
+    most_ns = None if baseline_ns is None else baseline_ns * math.expm1(most)
     is_above = low > max(limit, spread)
     is_small = excess_ns is not None and excess_ns <= FLOOR_NS
     if is_above and not is_small:
         verdict, reason = GateVerdict.SLOWER, f"the interval lies above {_percent(max(limit, spread))}"
     elif is_above:
         verdict, reason = GateVerdict.FINE, f"slower, but by {text_from_ns(excess_ns)} only"
-    elif high <= limit - max(0.0, spread - limit):
+    elif most <= limit:
         verdict, reason = GateVerdict.FINE, ""
+    elif most_ns is not None and most_ns <= FLOOR_NS:
+        verdict, reason = GateVerdict.FINE, f"slower by {text_from_ns(most_ns)} at most"
     elif spread > limit:
         verdict = GateVerdict.UNDECIDED
         reason = f"the baseline's own runs differ by up to {_percent(spread)}, more than the limit of {_percent(limit)}"
@@ -153,7 +176,8 @@ def _pooled(runs: Sequence[RunRatio]) -> _Estimate:
 
 
 def _standard_error(ratio: Interval) -> float | None:
-    if ratio.low is None or ratio.high is None or ratio.low <= 0:
+    # One that was imported may be anything.
+    if ratio.low is None or ratio.high is None or not 0 < ratio.low <= ratio.high:
         return None
     return math.log(ratio.high / ratio.low) / (2 * _TWO_SIDED_95)
 

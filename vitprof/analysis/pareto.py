@@ -53,6 +53,7 @@ def _placed(index: int, candidates: Sequence[Candidate], accuracy: Array, costs:
     surely = dominates & (costs[:, 2] <= costs[index, 1])
     beaten_by = np.flatnonzero(surely if surely.any() else dominates)
     one = candidates[index]
+    by = candidates[beaten_by[np.argmin(places[beaten_by])]] if beaten_by.size else None
     return FrontPoint(
         one.model,
         one.size,
@@ -60,5 +61,6 @@ def _placed(index: int, candidates: Sequence[Candidate], accuracy: Array, costs:
         one.cost,
         is_on_front=not dominates.any(),
         is_indistinguishable=bool(dominates.any() and not surely.any()),
-        dominated_by=candidates[beaten_by[np.argmin(places[beaten_by])]].model if beaten_by.size else None,
+        dominated_by=by.model if by else None,
+        dominated_by_size=by.size if by else None,
     )

@@ -196,7 +196,8 @@ def _p50(sets: Sequence[SetSamples], p50_ns: float, reference_spread: float) -> 
     relative = exponential(median_over_sets([np.log(_block_means_ns(one)) for one in sets]))
     if relative.low is None or relative.high is None:
         return Interval(p50_ns, None, None)
-    low = p50_ns * relative.low / relative.value * (1 - reference_spread / 2)
+    # Where the reference spreads by more than twice its median nothing is left below; no call takes less than no time.
+    low = p50_ns * relative.low / relative.value * max(0.0, 1 - reference_spread / 2)
     high = p50_ns * relative.high / relative.value * (1 + reference_spread / 2)
     return Interval(p50_ns, low, high)
 

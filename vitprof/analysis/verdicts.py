@@ -29,6 +29,7 @@ LASTING_FACTS = (
     *("governor", "turbo_off", "power"),
     *("gpu", "gpu_driver", "cuda_driver_version", "gpu_clocks", "gpu_power_limit_w"),
     *("android", "build", "phone", "user_agent", "platform"),
+    "reference_runtime",
 )
 # Of these, the ones that say that it is another machine.
 IDENTITY = ("machine", "cpu", "cores", "gpu", "phone")
@@ -103,22 +104,28 @@ def _latest(points: Iterable[Point]) -> dict[_Key, dict[str, Point]]:
 
 def _ratio(pair: _Pair) -> Interval:
     mine, other = pair.baseline, pair.candidate
-    if mine.ratio and other.ratio and mine.reference == other.reference and _is_same_machine(pair):
+    if mine.ratio and other.ratio and _is_through_reference(pair):
         return quotient(other.ratio, mine.ratio)
     if mine.latency_ns and other.latency_ns:
         return quotient(other.latency_ns, mine.latency_ns)
     return Interval(other.image_ns / mine.image_ns, None, None)
 
 
-def _is_same_machine(pair: _Pair) -> bool:
-    return pair.baseline.device == pair.candidate.device and not _differing(pair, IDENTITY)
+def _is_through_reference(pair: _Pair) -> bool:
+    """Whether both have a ratio to the same reference on the same machine."""
+    mine, other = pair.baseline, pair.candidate
+    has_reference = bool(mine.ratio and other.ratio) and mine.reference == other.reference
+    return has_reference and mine.device == other.device and not _differing(pair, IDENTITY)
 
 
 def quotient(above: Interval, below: Interval) -> Interval:
     """`above` ÷ `below`, both positive and taken apart from each other, with its interval."""
     value = math.log(above.value / below.value)
     # An interval that reaches zero says nothing on the log scale.
-    if not (above.low and above.high and below.low and below.high) or min(above.low, below.low) <= 0:
+    if (
+        not (above.low and above.high and below.low and below.high)
+        or min(above.low, above.high, below.low, below.high) <= 0
+    ):
         return Interval(math.exp(value), None, None)
     down = math.hypot(math.log(above.value / above.low), math.log(below.high / below.value))
     up = math.hypot(math.log(above.high / above.value), math.log(below.value / below.low))
@@ -169,7 +176,8 @@ def _confounders(pair: _Pair) -> tuple[str, ...]:
         *(
             f"grade C of the {side}"
             for side, point in (("baseline", mine), ("candidate", other))
-            if point.grade == Grade.C
+            # Of what is compared: a machine of two speeds spoils the nanoseconds and leaves the ratio as it is.
+            if (point.ratio_grade if _is_through_reference(pair) else point.grade) == Grade.C
         ),
     ]
     return tuple(text for text in found if text)

@@ -107,7 +107,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             code = ExitCode.USAGE
             options.say(error.format_message(), f"{_command_of(error)} --help")
     if code is ExitCode.INTERRUPTED:
-        options.say("interrupted", "what was measured is kept; run again to measure the rest")
+        options.say("interrupted", "what was measured is kept; run again to measure the rest (a sweep: with --resume)")
     sys.exit(int(code))
 
 

@@ -13,7 +13,7 @@ from vitprof.errors import UsageError, VitprofError
 from vitprof.measurements import Region
 from vitprof.protocols import Effort
 from vitprof.records import Exporter, Metric, ModelSpec, Precision, Source
-from vitprof.units import duration_s_from_text, size_from_text
+from vitprof.units import MOST, duration_s_from_text, size_from_text
 
 Models = Annotated[
     list[str],
@@ -131,7 +131,7 @@ def model_like(
 ) -> ModelSpec:
     """What was asked for beside the model's name, as a spec whose name is still empty."""
     check_at_least("--batch", batch, 1)
-    check_at_least("--seed", seed, 0)
+    check_at_least("--seed", seed, 0, most=None)
     return ModelSpec(
         name="",
         source=Source.TIMM,
@@ -145,10 +145,12 @@ def model_like(
     )
 
 
-def check_at_least(option: str, value: int | None, least: int) -> None:
-    """`UsageError` for a number that cannot be meant."""
+def check_at_least(option: str, value: int | None, least: int, most: int | None = MOST) -> None:
+    """`UsageError` for a number that cannot be meant, or kept."""
     if value is not None and value < least:
         raise UsageError(f"{option} {value} is below {least}", remedy=f"give {option} {least} or more")
+    if value is not None and most is not None and value > most:
+        raise UsageError(f"{option} {value} is above {most}", remedy=f"give a smaller {option}")
 
 
 def timeout_s_from_text(text: str) -> float:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,11 +56,14 @@ def report(
     with _uncollected():
         made = reporting.report_of(question, places(store))
         if accuracy is not None and not made.fronts:
-            typer.echo(f"No front: of no device and backend three models have an accuracy in {accuracy}.", err=True)
+            typer.echo(
+                f"No front: of no device and backend three models have a latency, and an accuracy in {accuracy}.",
+                err=True,
+            )
         _write(made, output, html=html)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _uncollected() -> Iterator[None]:
     """Without Python's search for cycles: of 10,000 rows it walks millions of values again and again and frees none."""
     was_on = gc.isenabled()
@@ -83,16 +86,20 @@ def _check(run: str | None, output: Path | None, *, html: bool, is_all: bool, ha
             raise UsageError("--html writes a file beside the markdown", remedy="name that: -o report.md --html")
         return
     if output.suffix != _SUFFIX:
-        raise UsageError(f"a report is markdown, and {output} is no .md file", remedy=f"-o {output.stem}.md")
+        raise UsageError(
+            f"a report is markdown, and {output} is no .md file",
+            remedy=f"-o {output.parent / (output.stem or 'report')}{_SUFFIX}",
+        )
     if output.name.lower() == "readme.md":
         # It is a person's, and holds the list of reports.
         raise UsageError(f"{output} is not written over", remedy=f"-o {output.with_name('report.md')}")
-    options.check_writable(output)
+    # The folder of reports is made with the first of them, and what leads to it is not.
+    is_first = not output.parent.exists()
+    options.check_writable(*([output.parent] if is_first else [output, _page(output) if html else None]))
     if html:
         from vitprof.report.html import check_installed
 
         check_installed()
-        options.check_writable(_page(output))
 
 
 def _page(output: Path) -> Path:
@@ -115,6 +122,9 @@ def _write(report: Report, output: Path | None, *, html: bool) -> None:
     if output is None or str(output) == "-":
         options.write_text(Path("-"), report_text(report))
         return
+    with contextlib.suppress(OSError):
+        # Why it cannot be made is told where something is written there.
+        output.parent.mkdir(exist_ok=True)
     page = _page(output)
     if html:
         from vitprof.report.html import html_text

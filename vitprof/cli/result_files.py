@@ -16,7 +16,15 @@ from typing import IO, TYPE_CHECKING, Annotated
 import typer
 
 from vitprof.cli import options
-from vitprof.cli.stores import OnlyBackends, OnlyDevices, OnlyRun, Pattern, opened_store, wanted_from_options
+from vitprof.cli.stores import (
+    OnlyBackends,
+    OnlyDevices,
+    OnlyRun,
+    Pattern,
+    check_files,
+    opened_store,
+    wanted_from_options,
+)
 from vitprof.errors import UsageError, VitprofError
 
 if TYPE_CHECKING:
@@ -42,12 +50,10 @@ def export_results(
     from vitprof.places import places
     from vitprof.transfers import csv_lines, json_lines
 
-    options.check_writable(jsonl, csv)
+    where = places(store)
+    check_files(where, jsonl, csv)
     if not jsonl and not csv:
         raise UsageError("results export needs a file to write", remedy="add --jsonl FILE or --csv FILE; - is stdout")
-    where = places(store)
-    if Path(where.store).resolve() in [file.resolve() for file in (jsonl, csv) if file]:
-        raise UsageError(f"{where.store} is the store itself", remedy="name another file to write")
     with opened_store(where) as opened:
         wanted = opened.meant(wanted_from_options(pattern, backend, device, run))
         for file, lines_of in ((jsonl, json_lines), (csv, csv_lines)):
@@ -131,14 +137,19 @@ def _output(file: Path) -> Iterator[IO[str]]:
         yield sys.stdout
         sys.stdout.flush()
         return
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    # Where a link leads. A device or a pipe is written to: a file must not take its place.
+    target = file.resolve() if file.is_file() else file
+    is_plain = file.is_file() or not file.exists()
+    partial = target.with_name(f".{target.name}.{os.getpid()}") if is_plain else file
     try:
         with partial.open("w", encoding="utf-8", newline="") as opened:
             yield opened
-        partial.replace(file)
+        if is_plain:
+            partial.replace(target)
     except OSError as error:
         raise VitprofError(
             f"cannot write {file}: {error.strerror}", remedy="name a file on a disk with free space", stage="report"
         ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        if is_plain:
+            partial.unlink(missing_ok=True)

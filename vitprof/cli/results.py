@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from vitprof.cli import options, result_files
-from vitprof.cli.stores import OnlyBackends, OnlyDevices, OnlyRun, Pattern, opened_store, wanted_from_options
+from vitprof.cli.stores import (
+    OnlyBackends,
+    OnlyDevices,
+    OnlyRun,
+    Pattern,
+    check_files,
+    opened_store,
+    wanted_from_options,
+)
 from vitprof.errors import UsageError, VitprofError
 
 if TYPE_CHECKING:
@@ -22,6 +30,7 @@ if TYPE_CHECKING:
 
 # Of the rows of a table that say too little, so many are told each; the rest are counted.
 _SHOWN_UNUSABLE = 10
+_FILE_REMEDY = "name a JSON or a CSV file, or a .mlperf folder"
 
 app = typer.Typer(help="List, compare, move and remove stored results.", no_args_is_help=True, rich_markup_mode=None)
 app.command("export")(result_files.export_results)
@@ -47,10 +56,11 @@ def list_results(
 
     # Much is loaded and little thrown away: looking for that would take a tenth of the time.
     gc.disable()
-    options.check_writable(json, csv)
+    where = places(store)
+    check_files(where, json, csv)
     options.check_at_least("--limit", limit, 1)
     wanted = wanted_from_options(pattern, backend, device, run)
-    listed = _listed(places(store), dataclasses.replace(wanted, is_all=is_all, limit=limit))
+    listed = _listed(where, dataclasses.replace(wanted, is_all=is_all, limit=limit))
     if json or csv:
         from vitprof.report.schema import ResultDocument
 
@@ -77,8 +87,9 @@ def show_result(
     from vitprof.places import places
     from vitprof.stored import shown
 
-    options.check_writable(json)
-    with opened_store(places(store)) as opened:
+    where = places(store)
+    check_files(where, json)
+    with opened_store(where) as opened:
         document = shown(opened, name)
     if json:
         from vitprof.report.document import json_text
@@ -101,8 +112,9 @@ def diff_results(
     from vitprof.places import places
     from vitprof.stored import difference
 
-    options.check_writable(json)
-    with opened_store(places(store)) as opened:
+    where = places(store)
+    check_files(where, json)
+    with opened_store(where) as opened:
         document, code = difference(opened, before, now)
     if json:
         from vitprof.report.document import json_text
@@ -183,6 +195,13 @@ def _incoming(file: Path, map: Path | None, facts: Mapping[str, Any], cache_root
     from vitprof.store.runs import IMPORT, new_run
     from vitprof.transfers import incoming, is_export
 
+    try:
+        file.stat()
+    except FileNotFoundError:
+        # Told below, with what may be named.
+        pass
+    except OSError as error:
+        raise UsageError(f"cannot import {file}: {error.strerror}", remedy=_FILE_REMEDY) from error
     if is_export(file):
         if map or facts:
             _refuse_facts(file, map, facts)
@@ -300,7 +319,7 @@ def _text(file: Path) -> str:
     """The file's text; `UsageError` where there is none, `VitprofError` where it cannot be read."""
     if not file.is_file():
         what = "is a folder" if file.is_dir() else "is no plain file" if file.exists() else "there is no such file"
-        raise UsageError(f"cannot import {file}: {what}", remedy="name a JSON or a CSV file, or a .mlperf folder")
+        raise UsageError(f"cannot import {file}: {what}", remedy=_FILE_REMEDY)
     try:
         return file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

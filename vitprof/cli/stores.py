@@ -5,6 +5,7 @@ Its own file because two of them are in files of their own.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -33,6 +34,13 @@ def wanted_from_options(pattern: str, backend: str | None, device: str | None, r
     from vitprof.store.wanted import Wanted
 
     return Wanted(pattern, options.names_from_list(backend), options.names_from_list(device), run)
+
+
+def check_files(where: Places, *files: Path | None) -> None:
+    """`UsageError` for an output file that cannot be written, or that is the store itself."""
+    options.check_writable(*files)
+    if Path(where.store).resolve() in [file.resolve() for file in files if file]:
+        raise UsageError(f"{where.store} is the store itself", remedy="name another file to write")
 
 
 def opened_store(where: Places) -> Store:

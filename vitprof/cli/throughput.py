@@ -14,7 +14,7 @@ from vitprof.errors import UsageError, VitprofError
 from vitprof.measurements import Region
 from vitprof.protocols import Effort
 from vitprof.records import Precision
-from vitprof.units import size_from_text
+from vitprof.units import MOST, size_from_text
 
 if TYPE_CHECKING:
     from vitprof.throughputs import Throughput
@@ -167,7 +167,7 @@ def batches_from_text(text: str) -> tuple[int, ...]:
     if text.strip() == _SEARCH:
         return ()
     names = options.names_from_list(text)
-    wrong = [name for name in names or (text,) if not name.isdecimal() or int(name) < 1]
+    wrong = [name for name in names or (text,) if not name.isdecimal() or not 1 <= int(name) <= MOST]
     if wrong:
         raise UsageError(f"--batch '{wrong[0]}' is no batch", remedy="write --batch auto, or a list: --batch 1,8,64")
     return tuple(map(int, names))

@@ -60,15 +60,14 @@ MeasureAgain = Callable[[Sequence[_Row], ProtocolOf, Means, Places, Progress], A
 def measured_again(
     rows: Sequence[_Row], protocol_of: ProtocolOf, means: Means, places: Places, progress: Progress
 ) -> Again:
-    """Every row once more, those of one device and protocol interleaved; kept in the store as a run of their own.
+    """Every row once more, those of one backend and protocol interleaved; kept in the store as a run of their own.
 
     `protocol_of`: how the rows of a hash were measured, where that is known.
     """
     found = _Remeasuring(means, places, progress)
-    for device, hash in dict.fromkeys((row["device"], row["protocol_hash"]) for row in rows):
-        wanted = {
-            place: row for place, row in enumerate(rows) if (row["device"], row["protocol_hash"]) == (device, hash)
-        }
+    # Backend by backend: one that is gone from here must not keep the others from being measured.
+    for key in dict.fromkeys(map(_key, rows)):
+        wanted = {place: row for place, row in enumerate(rows) if _key(row) == key}
         try:
             found.measure(wanted, _protocol(next(iter(wanted.values())), protocol_of, means))
         except VitprofError as error:
@@ -78,8 +77,12 @@ def measured_again(
     return Again(found.run, found.rows, found.reasons, frozenset(found.codes), tuple(found.troubles))
 
 
+def _key(row: _Row) -> tuple[str, str, str]:
+    return row["device"], row["backend"], row["protocol_hash"]
+
+
 class _Remeasuring:
-    """One run that grows device by device."""
+    """One run that grows backend by backend."""
 
     def __init__(self, means: Means, places: Places, progress: Progress) -> None:
         self.run = new_run(VERIFICATION)
@@ -90,20 +93,18 @@ class _Remeasuring:
         self._means, self._places, self._progress = means, places, progress
 
     def measure(self, wanted: Mapping[int, _Row], rules: Protocol) -> None:
-        """The rows of one device and protocol."""
+        """The rows of one device, backend and protocol."""
         means = self._means
-        device = next(iter(wanted.values()))["device"]
+        device, backend, _ = _key(next(iter(wanted.values())))
         terms = Terms(rules, device, means.device_file, trust=means.trust, timeouts=means.timeouts)
-        backends = tuple(dict.fromkeys(row["backend"] for row in wanted.values()))
-        with opened(terms, backends, self._places, self._progress) as bench:
+        with opened(terms, (backend,), self._places, self._progress) as bench:
             jobs = self._jobs(wanted, bench)
             if jobs:
                 with bench.held(self.run) as hold:
-                    for group in hold.groups(jobs):
-                        measured = hold.measured(list(group.values()))
-                        keep_rows(measured.rows, self._places, self.run, bench.troubles)
-                        self.rows.update(zip(group, measured.rows, strict=False))
-                        if measured.is_interrupted:
+                    for rows, codes in hold.each_group(jobs):
+                        keep_rows(tuple(rows.values()), self._places, self.run, bench.troubles)
+                        self.rows.update(rows)
+                        if ExitCode.INTERRUPTED in codes:
                             self.codes.add(ExitCode.INTERRUPTED)
                             break
             self.troubles += bench.troubles
@@ -111,13 +112,21 @@ class _Remeasuring:
     def _jobs(self, wanted: Mapping[int, _Row], bench: Bench) -> dict[int, Job]:
         """What can be measured of `wanted`; why the rest cannot is kept."""
 
+        asked: dict[int, Ask] = {}
+
         def asks(workshop: Workshop) -> list[Ask]:
-            rows = wanted.values()
-            return [Ask(_spec(row, workshop, self._places), row["backend"], row["threads"]) for row in rows]
+            for place, row in wanted.items():
+                try:
+                    asked[place] = Ask(_spec(row, workshop, self._places), row["backend"], row["threads"])
+                except VitprofError as error:
+                    # A name that is gone is that row's own trouble.
+                    self.reasons[place] = error.message
+            return list(asked.values())
 
         jobs: dict[int, Job] = {}
-        for (place, row), one in zip(wanted.items(), bench.prepared(asks), strict=True):
-            reason = _why_another(row, one)
+        prepared = bench.prepared(asks)
+        for place, one in zip(asked, prepared, strict=True):
+            reason = _why_another(wanted[place], one)
             if reason:
                 self.reasons[place] = reason
             elif isinstance(one, Job):
@@ -134,7 +143,7 @@ def _why_another(row: _Row, one: Job | Refused) -> str:
     if one.artifact.sha256 == kept:
         return ""
     now, then = one.artifact.sha256[:12], str(kept)[:12]
-    changed = "it changed, or was measured with options that a row does not keep (--seed, --pretrained)"
+    changed = "it changed, or was measured with options that a row does not keep (--seed, --pretrained, --exporter)"
     return f"the file that {row['model']} gives now ({now}) is not the one that was measured ({then}): {changed}"
 
 

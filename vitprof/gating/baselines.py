@@ -11,12 +11,14 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vitprof.analysis.changes import cell_of, trouble_of, why_not_compared
+from vitprof.analysis.changes import cell_of, standing, trouble_of, why_not_compared
 from vitprof.errors import UsageError
 from vitprof.gating.again import VERIFICATION
-from vitprof.measurements import Grade
+from vitprof.gating.levels import of_this_level
+from vitprof.measurements import Grade, StopReason
 from vitprof.reports import Cell
 from vitprof.store.runs import IMPORT, Gate, StoredRun
+from vitprof.store.wanted import Wanted
 
 if TYPE_CHECKING:
     from vitprof.store.results import Store, StoredRow
@@ -40,8 +42,8 @@ _UNSOUND = frozenset(
     )
 )
 _LAST = re.compile(r"last:(\d{1,3})")
-# So many rows of a model are looked through for those of one cell, first for each one wanted, then in all: others are
-# of other sizes, batches and protocols.
+# So many rows of one shape are looked through for those of one cell, first for each one wanted, then in all: others are
+# of other protocols, of runs that were rejected, or gate's own.
 _FIRST_LOOK = 4
 _LOOKED_THROUGH = 500
 
@@ -50,8 +52,9 @@ def candidate_of(store: Store, named: str | None) -> StoredRun:
     """The run of that name; None and `latest`: the newest that measured something. `UsageError` where there is none."""
     if named not in (None, "latest"):
         return store.run(str(named))
-    measured = (one for one in store.runs() if not one.command.startswith(IMPORT))
-    return next((one for one in measured if one.command not in _OWN), None) or store.run("latest")
+    measured = (one for one in store.runs() if not one.command.startswith(IMPORT) and one.command not in _OWN)
+    # A sweep that has just begun is a run without rows.
+    return next((one for one in measured if store.rows(run=one.id, is_all=True, limit=1)), None) or store.run("latest")
 
 
 def key_of(row: _Row) -> Cell:
@@ -60,31 +63,38 @@ def key_of(row: _Row) -> Cell:
 
 
 class Baselines:
-    """Of a run, or of the last N runs of each cell that were not rejected.
+    """For `rows`, all of the candidate's: of a run, or of the last N runs of each cell that were not rejected.
 
     `shown`: what they are called; `last`: that N, None for a run. `UsageError` for anything else.
     """
 
-    def __init__(self, store: Store, asked: str, candidate: StoredRun) -> None:
+    def __init__(
+        self, store: Store, asked: str, candidate: StoredRun, rows: Sequence[StoredRow], limit_share: float
+    ) -> None:
         self._store = store
         self._candidate = candidate
+        self._limit_share = limit_share
         match = _LAST.fullmatch(asked)
         if asked.startswith("last:") and (not match or int(match[1]) < 1):
             raise UsageError(f"--baseline {asked} is no number of runs", remedy="give --baseline last:5, or a run")
         self.last = int(match[1]) if match else None
         self.shown = asked
+        # Of a run, by the cell of the candidate that a row stands for; those that stand for none.
         self._rows: dict[Cell, StoredRow] = {}
+        self.gone: tuple[Cell, ...] = ()
         self._left_out: frozenset[str] = frozenset()
+        self._accepted: frozenset[str] = frozenset()
         if self.last is None:
             run = store.run(asked)
             if run.id == candidate.id:
                 what = f"run {run.id} is the candidate and cannot be its own baseline"
                 raise UsageError(what, remedy="name an earlier run, or give --baseline last:5")
             self.shown = run.id
-            self._rows = {key_of(row.document): row for row in reversed(store.rows(run=run.id))}
+            self._pair({key_of(row.document): row for row in reversed(store.rows(run=run.id))}, rows)
         else:
-            unfit = (one.id for one in store.runs() if one.gate == Gate.REJECTED or one.command in _OWN)
-            self._left_out = frozenset(unfit)
+            runs = store.runs()
+            self._left_out = frozenset(one.id for one in runs if one.gate == Gate.REJECTED or one.command in _OWN)
+            self._accepted = frozenset(one.id for one in runs if one.gate == Gate.ACCEPTED)
 
     def of(self, row: _Row) -> tuple[list[StoredRow], str]:
         """Those that serve, the newest first; where none does although there are some, why the first does not."""
@@ -92,26 +102,37 @@ class Baselines:
             known = self._rows.get(key_of(row))
             return _serving([known] if known else [], row)
         # Mostly the first look finds enough; each row that is read takes its time.
-        for limit in (_FIRST_LOOK * self.last, _LOOKED_THROUGH):
+        for limit in (_FIRST_LOOK * self.last, max(_FIRST_LOOK * self.last, _LOOKED_THROUGH)):
             looked_through = self._earlier(row, limit)
             serving, reason = _serving(self._fit(looked_through, row), row)
             if len(serving) >= self.last or len(looked_through) < limit:
                 break
-        return serving[: self.last], reason
+        return of_this_level(serving, self._accepted, self.last, self._limit_share), reason
 
-    def gone(self, keys: set[Cell]) -> tuple[Cell, ...]:
-        """Cells of the baseline's run that are not among `keys`."""
-        return tuple(sorted(cell_of(row.document) for key, row in self._rows.items() if key not in keys))
+    def _pair(self, known: Mapping[Cell, StoredRow], rows: Sequence[StoredRow]) -> None:
+        """What failed before its size was known stands for the cell that it can be of, on either side."""
+        before = {key: row.document for key, row in known.items()}
+        now = {key_of(row.document): row.document for row in rows}
+        of_now = {place: cell for cell, place in standing(now, before).items()}
+        for cell, place in standing(before, now).items():
+            if place in of_now:
+                self._rows[of_now[place]] = known[cell]
+        served = {one.id for one in self._rows.values()}
+        self.gone = tuple(sorted(cell_of(row.document) for row in known.values() if row.id not in served))
 
     def _earlier(self, row: _Row, limit: int) -> tuple[StoredRow, ...]:
-        return self._store.rows(
+        height, width = row["size"] or (None, None)
+        alike = tuple((name, row[name]) for name in ("batch", "precision", "threads"))
+        wanted = Wanted(
             glob.escape(row["model"]),
-            backends=(row["backend"],),
-            devices=(row["device"],),
+            (row["backend"],),
+            (row["device"],),
             is_all=True,
             before=row["started_at"] or self._candidate.started_at,
             limit=limit,
+            shape=(("height", height), ("width", width), *alike),
         )
+        return self._store.find(wanted)
 
     def _fit(self, rows: Sequence[StoredRow], row: _Row) -> list[StoredRow]:
         """Of each run the newest row of the cell: runs are asked for, and two rows of one know less of the noise."""
@@ -155,6 +176,8 @@ def why_apart(baseline: _Row, candidate: _Row) -> str:
 
 
 def warned_text(row: _Row) -> str:
-    """The warnings of a row of grade C that say why it is one."""
+    """What says of a row of grade C why it is one: its warnings, mostly."""
+    if (row["latency_ns"] or {}).get("stop_reason") == StopReason.INTERRUPTED:
+        return "it was interrupted"
     codes = dict.fromkeys(one["code"] for one in row["warnings"])
     return ", ".join([code for code in codes if code in _UNSOUND] or codes) or "no warning says why"

@@ -22,7 +22,7 @@ from vitprof.bench import Ask, Job, Refused, opened
 from vitprof.errors import ExitCode, UsageError, VitprofError
 from vitprof.gates import Gated, GatedCell, GateVerdict, Judgement
 from vitprof.gating.baselines import PAIR, warned_text
-from vitprof.gating.stored import GateRun
+from vitprof.gating.stored import OF_A_TIE, GateRun, remedy_of
 from vitprof.instructions import count_instructions
 from vitprof.keeping import keep_rows
 from vitprof.measurements import Grade, Samples, StopReason
@@ -38,6 +38,7 @@ _REMEDIES = {
     GateVerdict.SLOWER: "see where the time goes: vitprof layers {candidate}, and of {baseline}",
     GateVerdict.UNDECIDED: "measure longer (--effort strict), on a quieter machine, or allow more: --max-slowdown",
 }
+_UNSOUND = (GateVerdict.FAILED, GateVerdict.BROKEN)
 
 
 @dataclass(frozen=True)
@@ -129,13 +130,15 @@ class _Pair:
     @property
     def gated(self) -> GatedCell:
         """What can be said now."""
-        row = self._taken[-1][0] if self._taken else _row_of(self._candidate)
-        [document] = dicts_from_results([row])
+        rows = (self._usable or self._taken or [(_row_of(self._candidate), _row_of(self._baseline))])[-1]
+        [document] = dicts_from_results(rows[:1])
         unfit = [rows for rows in self._taken if rows not in self._usable]
         told = ""
         if self.verified_in and unfit:
             told = f"one is left out, {_without_ratio(unfit[0]).reason}" if self._usable else "that is no better"
-        return GatedCell(cell_of(document), self._judgement(), verified_in=self.verified_in, not_verified=told)
+        judgement = self._judgement()
+        remedy = _remedy_of(rows) if judgement.verdict in _UNSOUND else ""
+        return GatedCell(cell_of(document), judgement, verified_in=self.verified_in, not_verified=told, remedy=remedy)
 
     @property
     def _usable(self) -> list[tuple[Result, Result]]:
@@ -175,7 +178,8 @@ def _counted(asked: PairRequest, places: Places, progress: Progress) -> _Outcome
         else:
             judgement = _without_ratio((candidate, baseline))
         [document] = dicts_from_results([candidate])
-        cells.append(GatedCell(cell_of(document), judgement))
+        remedy = _remedy_of((candidate, baseline)) if judgement.verdict in _UNSOUND else ""
+        cells.append(GatedCell(cell_of(document), judgement, remedy=remedy))
     return cells, run.exit_codes, run.troubles
 
 
@@ -221,6 +225,12 @@ def _trouble_of(row: Result) -> str:
     return trouble_of(document)
 
 
+def _remedy_of(rows: Sequence[Result]) -> str:
+    """What to do about the first row without a sound number."""
+    [unsound, *_] = [document for document in dicts_from_results(rows) if trouble_of(document)]
+    return remedy_of(unsound)
+
+
 def _without_ratio(rows: Sequence[Result]) -> Judgement:
     """Why (candidate, baseline) give no ratio."""
     documents = dicts_from_results(rows)
@@ -238,5 +248,6 @@ def _told(gated: GatedCell, asked: PairRequest) -> GatedCell:
     if gated.verdict is GateVerdict.SLOWER and asked.is_accepting:
         gated = dataclasses.replace(gated, judgement=dataclasses.replace(gated.judgement, verdict=GateVerdict.ACCEPTED))
     candidate, baseline = asked.request.models
-    remedy = _REMEDIES.get(gated.verdict, "").format(candidate=candidate, baseline=baseline)
-    return dataclasses.replace(gated, remedy=remedy)
+    is_tie = gated.verdict is GateVerdict.UNDECIDED and asked.metric is Metric.INSTRUCTIONS
+    told = OF_A_TIE if is_tie else _REMEDIES.get(gated.verdict, "").format(candidate=candidate, baseline=baseline)
+    return dataclasses.replace(gated, remedy=gated.remedy or told)

@@ -11,6 +11,7 @@ decided as for reports, by `analysis.changes`.
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -20,9 +21,11 @@ from vitprof.analysis.changes import Pair, cell_of, environment_changes, trouble
 from vitprof.errors import ExitCode, UsageError, VitprofError
 from vitprof.gates import Gated, GatedCell, GateVerdict, Judgement
 from vitprof.gating.again import Again, Means, MeasureAgain, ProtocolOf, measured_again
-from vitprof.gating.baselines import Baselines, candidate_of, key_of, warned_text
-from vitprof.measurements import Grade, Interval, Protocol
+from vitprof.gating.baselines import Baselines, candidate_of, warned_text
+from vitprof.gating.levels import count_of, usable
+from vitprof.measurements import Protocol
 from vitprof.places import Places
+from vitprof.records import AS_BUILT
 from vitprof.report.document import dicts_from_results
 from vitprof.report.progress import Progress
 from vitprof.store.runs import Gate, Origin, StoredRun
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 
 _Row = Mapping[str, Any]
 _COUNTS = "counts of instructions repeat themselves"
+# What to do where counts lie at the limit.
+OF_A_TIE = "allow a little more, or less: --max-slowdown"
 
 
 @dataclass(frozen=True)
@@ -70,8 +75,9 @@ def gate_stored(
 
     with open_store(places.ready_store()) as store:
         candidate = candidate_of(store, request.candidate)
-        baselines = Baselines(store, request.baseline, candidate)
-        found = [_judged(row, baselines, store, request.limit_share) for row in store.rows(run=candidate.id)]
+        rows = store.rows(run=candidate.id)
+        baselines = Baselines(store, request.baseline, candidate, rows, request.limit_share)
+        found = [_judged(row, baselines, store, request.limit_share) for row in rows]
         if not found:
             what = f"run {candidate.id} has no results to judge"
             raise UsageError(what, remedy="list what there is with: vitprof results list --all")
@@ -85,8 +91,8 @@ def gate_stored(
             codes, troubles = second.exit_codes, second.troubles
         cells = tuple(sorted((_told(one.gated, request) for one in found), key=lambda one: one.cell))
         judged = None if ExitCode.INTERRUPTED in codes else _judge(store, candidate, cells)
-        gone = baselines.gone({key_of(one.row.document) for one in found})
-    gated = Gated(candidate.id, baselines.shown, request.limit_share, cells, candidate.started_at, judged, gone)
+    shown, gone = baselines.shown, baselines.gone
+    gated = Gated(candidate.id, shown, request.limit_share, cells, candidate.started_at, judged, gone)
     return GateRun(gated, gated.exit_codes | codes, troubles)
 
 
@@ -110,9 +116,8 @@ def _judged(row: StoredRow, baselines: Baselines, store: Store, limit_share: flo
     cell, told = cell_of(document), trouble_of(document)
     if told:
         is_failed = document["outcome"] != "ok"
-        remedy = (document.get("failure") or {}).get("remedy") or "see what differs: vitprof latency MODEL --json -"
         verdict = GateVerdict.FAILED if is_failed else GateVerdict.BROKEN
-        return _Judged(row, GatedCell(cell, Judgement(verdict, told), remedy=remedy))
+        return _Judged(row, GatedCell(cell, Judgement(verdict, told), remedy=remedy_of(document)))
     serving, why_not = baselines.of(document)
     if not serving:
         verdict = GateVerdict.REFUSED if why_not else GateVerdict.NEW
@@ -124,16 +129,21 @@ def _judged(row: StoredRow, baselines: Baselines, store: Store, limit_share: flo
         confounders=_confounders(document, serving[0].document),
     )
     if document.get("instructions_per_inference"):
-        judgement = gate.judged_counts(_count(document), [_count(one.document) for one in serving], limit_share)
+        judgement = gate.judged_counts(count_of(document), [count_of(one.document) for one in serving], limit_share)
         return _Judged(row, dataclasses.replace(gated, judgement=judgement, not_verified=_COUNTS))
     ratios = tuple(_run_ratio(one, store if len(serving) == 1 else None) for one in serving)
     if len(ratios) == 1 and not gate.is_sharp(ratios, limit_share):
         # One run that is named stays as it is; a series grows until it serves.
         verdict = GateVerdict.REFUSED if baselines.last is None else GateVerdict.UNDECIDED
         return _Judged(row, dataclasses.replace(gated, judgement=Judgement(verdict, _blunt(ratios, limit_share))))
-    ours = _usable(document)
+    ours = usable(document)
     judgement = gate.judged(ours, ratios, limit_share) if ours else _of_grade_c(document)
     return _Judged(row, dataclasses.replace(gated, judgement=judgement), ratios)
+
+
+def remedy_of(row: _Row) -> str:
+    """What to do about a row that failed, or whose outputs are not the model's."""
+    return (row.get("failure") or {}).get("remedy") or "see what differs: vitprof latency MODEL --json -"
 
 
 def _measured_here(doubtful: Sequence[_Judged]) -> list[_Judged]:
@@ -175,8 +185,8 @@ def _protocols(store: Store) -> ProtocolOf:
 def _twice(one: _Judged, second: _Row, limit_share: float) -> GatedCell:
     """What is said of both measurements together; one that is not sound is left out."""
     both = (one.row.document, second)
-    runs = [run for row in both for run in _usable(row)]
-    unfit = [trouble_of(row) or _of_grade_c(row).reason for row in both if not _usable(row)]
+    runs = [run for row in both for run in usable(row)]
+    unfit = [trouble_of(row) or _of_grade_c(row).reason for row in both if not usable(row)]
     return dataclasses.replace(
         one.gated,
         judgement=gate.judged(runs, one.baseline, limit_share) if runs else one.gated.judgement,
@@ -188,17 +198,23 @@ def _told(gated: GatedCell, request: GateRequest) -> GatedCell:
     """With what to do next; slower on purpose is accepted."""
     if gated.verdict is GateVerdict.SLOWER and request.is_accepting:
         return dataclasses.replace(gated, judgement=dataclasses.replace(gated.judgement, verdict=GateVerdict.ACCEPTED))
-    remedy = gated.remedy or _REMEDIES.get(gated.verdict, "").format(model=gated.cell.model)
+    name = gated.cell.model.removesuffix(AS_BUILT)
+    names = {"model": shlex.quote(name), "as_built": gated.cell.model.removeprefix(name)}
+    remedies = _REMEDIES_OF_COUNTS if gated.not_verified == _COUNTS else _REMEDIES
+    remedy = gated.remedy or remedies.get(gated.verdict, "").format(**names)
     return dataclasses.replace(gated, remedy=remedy)
 
 
 _REMEDIES = {
     GateVerdict.SLOWER: "find what changed (vitprof history {model}), or keep it as it is: vitprof gate … --accept",
-    GateVerdict.UNDECIDED: "measure it beside the other (vitprof gate {model} --against OTHER), or longer "
-    "(--effort strict), or allow more: --max-slowdown",
-    GateVerdict.REFUSED: "name another --baseline, or measure it anew by the same protocol",
+    # Measured for longer it would be of another protocol, which no earlier run is of.
+    GateVerdict.UNDECIDED: "measure it beside the other, for longer (vitprof gate {model}{as_built} --against OTHER "
+    "--effort strict), or allow more: --max-slowdown",
+    GateVerdict.REFUSED: "name another --baseline, measure it anew by the same protocol, or both now: "
+    "vitprof gate {model}{as_built} --against OTHER",
     GateVerdict.NEW: "nothing: it is a baseline from now on",
 }
+_REMEDIES_OF_COUNTS = {**_REMEDIES, GateVerdict.UNDECIDED: OF_A_TIE}
 
 
 def _judge(store: Store, candidate: StoredRun, cells: Sequence[GatedCell]) -> str | None:
@@ -214,28 +230,15 @@ def _judge(store: Store, candidate: StoredRun, cells: Sequence[GatedCell]) -> st
     return judged.value
 
 
-def _usable(row: _Row) -> tuple[gate.RunRatio, ...]:
-    """The ratio of a sound row of grade B or better; none of another."""
-    relative = row["relative"]
-    if trouble_of(row) or not relative or relative["grade"] == Grade.C:
-        return ()
-    low, high = relative["ci95"] or (None, None)
-    return (gate.RunRatio(Interval(relative["ratio"], low, high), row["latency_ns"]["p50"]),)
-
-
 def _run_ratio(row: StoredRow, store: Store | None) -> gate.RunRatio:
     """Of a row that serves; with what its sets differ by, where `store` is given and holds its samples."""
-    [ratio] = _usable(row.document)
+    [ratio] = usable(row.document)
     samples = store.samples_of(row.id) if store else None
     if samples is None:
         return ratio
     from vitprof.store.raw_samples import samples_from_document
 
     return dataclasses.replace(ratio, between_sets=gate.between_sets_of(samples_from_document(samples)))
-
-
-def _count(row: _Row) -> int:
-    return int(row["instructions_per_inference"]["value"])
 
 
 def _of_grade_c(row: _Row) -> Judgement:

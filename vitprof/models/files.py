@@ -47,9 +47,15 @@ def spec_from_path(text: str) -> ModelSpec:
 
 
 def _existing(path_text: str, text: str, wanted: str) -> Path:
-    path = Path(path_text).expanduser()
-    if not path.is_file():
-        what = "is a folder, not a file" if path.is_dir() else "there is no such file"
+    try:
+        path = Path(path_text).expanduser()
+        what = None if path.is_file() else "is a folder, not a file" if path.is_dir() else "there is no such file"
+    except RuntimeError:
+        what = "there is no such home folder"
+    except OSError as error:
+        # Such as a name that is too long, or a folder that may not be looked into.
+        what = error.strerror or str(error)
+    if what is not None:
         raise UsageError(f"{text}: {what}", remedy=f"give {wanted}", stage="model")
     return path.resolve()
 

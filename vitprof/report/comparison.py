@@ -68,7 +68,7 @@ def disagreement_section(group: Disagreement) -> Section:
     placed = sorted(placements(group), key=lambda one: (one.shift is None, -abs(one.shift or 0)))
     points = [one.point for one in placed]
     columns = (
-        *_point_columns("", points, group.batch is None),
+        *point_columns("", points, group.batch is None),
         times_column(_time_head(group), [point.image_ns for point in points]),
         counts_column("MACs", [point.macs for point in points]),
         counts_column("B moved", [_bytes_moved(point) for point in points], spare=3),
@@ -126,11 +126,11 @@ def placements(group: Disagreement) -> tuple[Placed, ...]:
 
 
 def group_title(group: Disagreement) -> str:
-    """`local × ort × fp32, batch 1: 24 models`."""
+    """`local × ort × fp32, batch 1: 24 models`, with what tells it from a group that is like it in all of that."""
     batch = "every batch" if group.batch is None else f"batch {group.batch}"
     known = [name for name in (group.device, group.backend, group.precision) if name != NOT_KNOWN]
-    where = " × ".join(known)
-    return f"{where}, {batch}: {counted(len(group.points), 'model')}"
+    where = ", ".join(filter(None, (" × ".join(known), batch, group.label)))
+    return f"{where}: {counted(len(group.points), 'model')}"
 
 
 def is_latency(group: Disagreement) -> bool:
@@ -203,8 +203,8 @@ def _inversions(group: Disagreement, limits: Limits, most: int | None) -> Sectio
     if not rows:
         return Section("Inversions", (fact,), closing=closing)
     columns = (
-        *_point_columns("slower", [one.slower for one in rows], group.batch is None, [one.faster for one in rows]),
-        *_point_columns("faster", [one.faster for one in rows], group.batch is None, [one.slower for one in rows]),
+        *point_columns("slower", [one.slower for one in rows], group.batch is None, [one.faster for one in rows]),
+        *point_columns("faster", [one.faster for one in rows], group.batch is None, [one.slower for one in rows]),
         Column("MACs ratio", tuple(f"{one.macs_ratio:.3f}" for one in rows)),
         Column("time ratio", tuple(f"{one.time_ratio:.2f}" for one in rows)),
     )
@@ -235,8 +235,8 @@ def _verdicts(pairs: Sequence[PairVerdict]) -> Section:
     )
 
 
-def _point_columns(
-    head: str, points: Sequence[Point], with_batch: bool, others: Sequence[Point] = ()
+def point_columns(
+    head: str, points: Sequence[Point], with_batch: bool = False, others: Sequence[Point] = ()
 ) -> tuple[Column, ...]:
     """The names, with sizes and batches where they differ."""
     everybody = (*points, *others)

@@ -126,4 +126,5 @@ def _found(row: Mapping[str, Any], path: str) -> Any:
 def _cell(value: Any) -> str | int | float:
     if isinstance(value, tuple | list):
         value = "; ".join(one["code"] if isinstance(one, dict) else one for one in value)
-    return csv_cell(value)
+    # As JSON has it.
+    return str(value).lower() if isinstance(value, bool) else csv_cell(value)

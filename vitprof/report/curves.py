@@ -24,9 +24,10 @@ _ENDED = {
 }
 _UNTRIED = "a larger batch was not tried: by a line through the points memory would not hold it"
 _LEGEND = (
-    "images/s: by the median call, ±95%: half of its 95% interval. Gain: over the fastest smaller batch, by the ratio "
-    "to the reference where there is one. Best: the smallest batch that cannot be told from the fastest; knee: the "
-    "smallest with 95% of the speed of the fastest, or the best where that is smaller."
+    "images/s: by the median call; images/ref: in the time that one call of the reference took beside them, which is "
+    "what gain, best and knee go by where it is known; ±95%: half of the 95% interval. Gain: over the fastest smaller "
+    "batch. Best: the smallest batch that cannot be told from the fastest; knee: the smallest with 95% of the speed of "
+    "the fastest, or the best where that is smaller."
 )
 # Models that a note names.
 _MOST_NAMED = 2
@@ -156,6 +157,10 @@ def _columns(curves: Sequence[Curve]) -> Iterator[Column]:
     rates = [point.images_per_s for point in points]
     yield Column("images/s", tuple(significant(rate.value) if rate else NOT_KNOWN for rate in rates))
     yield Column("±95%", tuple(map(_half_width, rates)), 1)
+    relative = [point.images_per_reference for point in points]
+    if any(relative):
+        yield Column("images/ref", tuple(significant(one.value) if one else NOT_KNOWN for one in relative), 6)
+        yield Column("±95%", tuple(map(_half_width, relative)), 7)
     yield Column("gain", tuple(_gain(point) for point in points), 2)
     yield times_column("call", [point.latency_ns.value if point.latency_ns else None for point in points], spare=3)
     yield from _memory_columns(points)

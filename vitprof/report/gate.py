@@ -37,7 +37,7 @@ def gate_sections(gated: Gated) -> tuple[Section, ...]:
     title = f"Gate: {_REST[cells[0].verdict]}" if cells else "Gate: nothing to judge"
     limit = text_from_share(gated.limit_share)
     facts = [
-        f"{gated.candidate} against {_baseline_text(gated.baseline)}: {counts}.",
+        f"{gated.candidate} against {_baseline_text(gated.baseline)}: {counts or 'no cell'}.",
         f"Allowed: {limit} more than the baseline takes. Slower: the whole interval lies above that, and above what "
         "the baseline's own runs differ by. Each border of an interval holds in 95 % of cases.",
     ]
@@ -125,14 +125,16 @@ def _baseline_text(baseline: str) -> str:
 def _columns(cells: Sequence[GatedCell]) -> tuple[Column, ...]:
     """What the cells are, those keys only in which they differ, then what is said of each."""
     keys = {
-        "size": [f"{one.cell.size[0]}x{one.cell.size[1]}" for one in cells],
+        "size": [f"{one.cell.size[0]}x{one.cell.size[1]}" if one.cell.size != (0, 0) else NOT_KNOWN for one in cells],
         "batch": [str(one.cell.batch) for one in cells],
         "precision": [one.cell.precision for one in cells],
         "threads": [str(one.cell.threads or NOT_KNOWN) for one in cells],
-        "region": [one.cell.region for one in cells],
+        "region": [one.cell.region or NOT_KNOWN for one in cells],
         "device": [one.cell.device for one in cells],
     }
-    told = [Column(name, tuple(texts), is_number=False) for name, texts in keys.items() if len(set(texts)) > 1]
+    # What one that failed does not know is no difference.
+    differing = {name: texts for name, texts in keys.items() if len({*texts} - {NOT_KNOWN}) > 1}
+    told = [Column(name, tuple(texts), is_number=False) for name, texts in differing.items()]
     return (
         Column("model", tuple(one.cell.model for one in cells), is_number=False),
         *told,

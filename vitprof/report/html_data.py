@@ -10,10 +10,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from vitprof.comparisons import Disagreement, FrontPoint, Point
+from vitprof.comparisons import Disagreement, Point
 from vitprof.points import LeftOut, point_from_row
 from vitprof.report.html_rows import columns, flat, plain, text_or_none
 from vitprof.report.plot_style import PALETTE
+from vitprof.report.report_words import troubles_text
 from vitprof.reports import Cell, Change, ChangeKind, GroupReport, PlacementChange, Report, ReportRow, Trouble
 from vitprof.units import NOT_KNOWN, six_digits, text_from_share
 
@@ -22,11 +23,11 @@ _TITLE = "Everything measured, the latest of each cell"
 
 def data_from_report(report: Report) -> dict[str, Any]:
     """What the page is drawn from; names and texts from outside are one line without terminal escapes each."""
-    accuracies = _accuracies(report)
     points = [point_from_row(row.document) for row in report.rows]
-    rows = [flat(row, point, accuracies) for row, point in zip(report.rows, points, strict=True)]
-    places = {row.cell: at for at, row in enumerate(report.rows)}
-    # Not by their cells: two files of one name in two folders are equal cells here.
+    rows = [flat(row, point, report.accuracies) for row, point in zip(report.rows, points, strict=True)]
+    # Two files of one name in two folders are equal cells here: which of them is meant is not known.
+    counts = Counter(row.cell for row in report.rows)
+    places = {row.cell: at for at, row in enumerate(report.rows) if counts[row.cell] == 1}
     of_changes = {id(row.change): at for at, row in enumerate(report.rows)}
     return {
         "title": f"Run {plain(report.subject)}" if report.subject else _TITLE,
@@ -171,13 +172,17 @@ def _facts_text(document: Mapping[str, Any]) -> str:
 
 
 def _subtitle(report: Report) -> str:
-    rows = f"{len(report.rows):,} row{'' if len(report.rows) == 1 else 's'}"
+    told = troubles_text(report)
+    rows = f"{len(report.rows):,} row{'' if len(report.rows) == 1 else 's'}{f' ({told})' if told else ''}"
     runs = f"of {len(report.runs)} runs" if len(report.runs) != 1 else f"started {report.runs[0].started_at}"
     before = ", ".join(plain(one.id) for one in report.baseline_runs[:3])
     more = len(report.baseline_runs) - 3
     since = f"compared with run {before}{f' and {more} more' if more > 0 else ''}" if before else "no earlier run"
     versions = ", ".join(plain(one) for one in report.vitprof_versions)
-    return " · ".join(part for part in (rows, runs, since, f"vitprof {versions}" if versions else "") if part)
+    by = f"vitprof {versions}" if versions else ""
+    # Nor is it told as gone.
+    over = "the sweep is not over: what it has yet to measure is not here" if report.is_unfinished else ""
+    return " · ".join(part for part in (rows, runs, since, by, over) if part)
 
 
 def _shared(report: Report) -> str:
@@ -210,13 +215,6 @@ def _size_text(size: tuple[int, int]) -> str:
 
 def _threads_text(threads: int) -> str:
     return f"{threads} thread{'' if threads == 1 else 's'}" if threads else ""
-
-
-def _accuracies(report: Report) -> dict[tuple[str, tuple[int, int] | None], float]:
-    points: Iterable[FrontPoint] = (
-        point for front in report.fronts if front.gain == "accuracy" for point in front.points
-    )
-    return {(point.model, point.size): point.accuracy for point in points}
 
 
 def _short(value: float | None) -> float | None:

@@ -19,8 +19,8 @@ from vitprof.report.plot_style import family_of
 from vitprof.reports import ReportRow
 from vitprof.units import text_from_bytes, text_from_share
 
-# By model as it is typed and size.
-Accuracies = Mapping[tuple[str, tuple[int, int] | None], float]
+# As `Report.accuracies`.
+Accuracies = Mapping[tuple[str, tuple[int, int]], float]
 # A column is written as an index into its distinct values where these are fewer than so many of its rows.
 _WORTH_SHARING = 0.5
 _Row = Mapping[str, Any]
@@ -47,7 +47,7 @@ def flat(row: ReportRow, point: Point | LeftOut, accuracies: Accuracies) -> dict
         "void": plain(point.reason) if isinstance(point, LeftOut) else None,
         "image_ns": round(point.image_ns) if isinstance(point, Point) else None,
         "change": row.change.kind.value if row.change else None,
-        "top1": accuracies.get((cell.model, tuple(document["size"]) if document["size"] else None)),
+        "top1": accuracies.get((cell.model, cell.size)),
         **_times(document),
         **_work(document),
         **_machine(document),

@@ -65,6 +65,17 @@ def table_text(columns: Sequence[Column], drawn: Sequence[Sequence[str]]) -> str
     return "\n".join(_line(row, columns, widths) for row in (lines[0], rule, *lines[1:]))
 
 
+def columns_text(columns: Sequence[Column]) -> str:
+    """The table of columns whose cells are not escaped yet."""
+    return table_text(columns, [[escaped(cell) for cell in column.cells] for column in columns])
+
+
+def listed_text(texts: Sequence[str], most: int = 8) -> str:
+    """The texts escaped, on one line; of more than `most` how many more there are."""
+    shown = "; ".join(escaped(text) for text in texts[:most])
+    return f"{shown} and {len(texts) - most:,} more" if len(texts) > most else shown
+
+
 def _drawn(column: Column, results: Sequence[Result]) -> list[str]:
     return [
         f"~~{escaped(cell)}~~" if column.is_timing and is_broken(result) and cell != NOT_KNOWN else escaped(cell)

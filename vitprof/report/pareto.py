@@ -101,8 +101,13 @@ def front_columns(
     if set(halves) != {NOT_KNOWN}:
         columns.append(Column("±95%", halves, spare=1))
     if is_beaten:
-        columns.append(Column("by", tuple(point.dominated_by or NOT_KNOWN for point in ordered), is_number=False))
+        columns.append(Column("by", tuple(_beaten_by(point, with_size) for point in ordered), is_number=False))
     return tuple(columns)
+
+
+def _beaten_by(point: FrontPoint, with_size: bool) -> str:
+    size = point.dominated_by_size if with_size else None
+    return f"{point.dominated_by or NOT_KNOWN}{f' {size[0]}x{size[1]}' if size else ''}"
 
 
 def _half_width(point: FrontPoint) -> str:

@@ -5,6 +5,7 @@ Its own file beside `plots` because its points are candidates, not a group of me
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +17,19 @@ from vitprof.report.comparison import counted
 from vitprof.report.pareto import COSTS, GAINS, by_cost
 from vitprof.report.plot_axes import log_counts, log_times
 from vitprof.report.plot_labels import Label, place_labels
-from vitprof.report.plot_style import FAINT, INK, PALETTE, QUIET, new_figure, pictured, save, settle, shown, titled
+from vitprof.report.plot_style import (
+    FAINT,
+    INK,
+    PALETTE,
+    QUIET,
+    new_figure,
+    pictured,
+    save,
+    settle,
+    shown,
+    size_behind,
+    titled,
+)
 from vitprof.units import NS_PER_UNIT
 
 if TYPE_CHECKING:
@@ -66,10 +79,11 @@ def pareto_plot(
         axes.set_title(titled(f"{title}, {where}" if where else title, 80), loc="left")
         figure.legend(loc="outside right upper")
         settle(figure)
+        counts = Counter(point.model for point in drawn)
         place_labels(
             axes,
             [
-                Label(shown(point.model), point.cost.value / scale, point.accuracy)
+                Label(_name(point, counts[point.model]), point.cost.value / scale, point.accuracy)
                 for point in _named(drawn, front, gain)
             ],
             [*((point.cost.value / scale, point.accuracy) for point in drawn), *_along_steps(front, scale)],
@@ -82,6 +96,10 @@ def _named(drawn: Sequence[FrontPoint], front: Sequence[FrontPoint], gain: str) 
     """Who is on the front; where that is nearly everybody, who does less work in more time than another."""
     beaten = [point for point in drawn if not point.is_on_front and not point.is_indistinguishable]
     return beaten if gain == "macs" and len(beaten) < len(front) else front
+
+
+def _name(point: FrontPoint, same: int) -> str:
+    return f"{shown(point.model)}{size_behind(point.size)}" if same > 1 else shown(point.model)
 
 
 def _scale(points: Sequence[FrontPoint], cost: str) -> tuple[float, str]:

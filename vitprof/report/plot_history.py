@@ -7,7 +7,7 @@ say nothing, and a month without any would squeeze the rest.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +32,8 @@ _NS_PER_MS = 1e6
 
 def history_plot(series: Sequence[Series], file: Path) -> None:
     """A row of axes for each series; `VitprofError` where none holds a value."""
-    drawn = [one for one in series if any(moment.value for moment in one.moments)][:_MOST_SERIES]
+    known = [one for one in series if any(moment.value for moment in one.moments)]
+    drawn = known[:_MOST_SERIES]
     if not drawn:
         raise VitprofError(
             "there is nothing to draw: no measurement of the model succeeded",
@@ -46,6 +47,9 @@ def history_plot(series: Sequence[Series], file: Path) -> None:
         rows = figure.subplots(len(drawn), 1, squeeze=False, height_ratios=heights)[:, 0]
         for axes, one, changed in zip(rows, drawn, changes, strict=True):
             _draw(axes, one, changed)
+        if len(known) > len(drawn):
+            rest = f"{len(known) - len(drawn)} more cells are not drawn: ask for one model, --backend or --device"
+            figure.supxlabel(rest, fontsize=6.5, x=0.01, ha="left")
         save(figure, file)
 
 
@@ -93,4 +97,7 @@ def _changes(one: Series) -> list[tuple[int, Moment]]:
 
 def _date(moment: Moment) -> str:
     """In UTC: the picture must not depend on who draws it."""
-    return "" if moment.started_at is None else datetime.fromisoformat(moment.started_at).strftime("%Y-%m-%d")
+    if moment.started_at is None:
+        return ""
+    read = datetime.fromisoformat(moment.started_at)
+    return (read if read.tzinfo else read.replace(tzinfo=UTC)).astimezone(UTC).strftime("%Y-%m-%d")

@@ -159,6 +159,11 @@ def family_styles(models: Iterable[str]) -> Mapping[str, FamilyStyle]:
     return {name: styles.get(name, OTHER_STYLE) for name in ranked}
 
 
+def size_behind(size: tuple[int, int] | None) -> str:
+    """What follows a name that a picture shows at several sizes: ` 224`, ` 256x192`."""
+    return f" {'x'.join(map(str, dict.fromkeys(size)))}" if size else ""
+
+
 def titled(text: str, width: int = 52) -> str:
     """A title from outside in at most two lines of `width` characters: one is no wider than the axes under it."""
     return textwrap.fill(shown(text, 2 * width), width, max_lines=2, placeholder="…")

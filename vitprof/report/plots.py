@@ -30,6 +30,7 @@ from vitprof.report.plot_style import (
     save,
     settle,
     shown,
+    size_behind,
     titled,
 )
 from vitprof.units import NS_PER_UNIT
@@ -135,8 +136,7 @@ def _longest_name(group: Disagreement) -> int:
 
 
 def _named(point: Point, same: int) -> str:
-    size = f" {point.size[1]}" if same > 1 and point.size else ""
-    return f"{shown(point.model)}{size}"
+    return f"{shown(point.model)}{size_behind(point.size)}" if same > 1 else shown(point.model)
 
 
 def _points(group: Disagreement) -> list[Point]:

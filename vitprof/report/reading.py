@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from types import UnionType
@@ -26,6 +26,10 @@ _VERSION = 1
 # Databases hold whole numbers in 32 and in 64 bits.
 _LARGEST_KEY = 2**31 - 1
 _LARGEST = 2**63 - 1
+# So that no ratio of two of them is too large or too small for a number.
+_LEAST_MEASURED, _MOST_MEASURED = 1e-30, 1e30
+# A time or a count of nothing is passed over wherever rows are compared; these are divided by.
+_NEVER_ZERO = ("relative.ratio", "instructions_per_inference.value")
 # Any time zone of these is a year that can be written.
 _YEARS = range(1970, 9999)
 # A throughput that was kept as a time must come back as it was published; a double holds 15.
@@ -75,7 +79,8 @@ def row_from_value(value: object, place: str) -> dict[str, Any]:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(map(str, first["loc"]))
-        raise _damaged(f"{place}, field {field}: {first['msg']}", _EXPORT_REMEDY) from error
+        where = f"{place}, field {field}" if field else place
+        raise _damaged(f"{where}: {first['msg']}", _EXPORT_REMEDY) from error
     wrong = _wrong_key(row)
     if wrong:
         raise _damaged(f"{place} ({plain(row.model)}): {wrong}", _EXPORT_REMEDY)
@@ -188,11 +193,36 @@ def _wrong_key(row: ResultRow) -> str | None:
             return f"{name} {value} is not between 1 and {_LARGEST_KEY}"
     if row.outcome not in ("ok", "failed"):
         return f"outcome '{plain(row.outcome)}' is neither ok nor failed"
+    for name, number in _measured(row):
+        if (number or name in _NEVER_ZERO) and not _LEAST_MEASURED < number < _MOST_MEASURED:
+            return f"{name} {number:g} is nothing that can be measured"
+    for name in ("before", "after"):
+        if not isinstance(row.environment.get(name), dict | None):
+            return f"environment.{name} is no object"
     try:
         year = datetime.fromisoformat(row.started_at).year if row.started_at is not None else _YEARS.start
     except ValueError:
         year = 0
     return None if year in _YEARS else f"started_at '{plain(row.started_at or '')}' is no time"
+
+
+def _measured(row: ResultRow) -> Iterator[tuple[str, float]]:
+    """What ratios and logarithms are taken of."""
+    if row.latency_ns:
+        yield "latency_ns.p50", row.latency_ns.p50
+    if row.throughput_images_per_s is not None:
+        yield "throughput_images_per_s", row.throughput_images_per_s
+    if row.relative:
+        yield "relative.ratio", row.relative.ratio
+        # A border of an interval may be below zero.
+        yield from (("relative.ci95", abs(border)) for border in row.relative.ci95 or ())
+    if row.instructions_per_inference:
+        yield "instructions_per_inference.value", row.instructions_per_inference.value
+        yield "instructions_per_inference.spread", row.instructions_per_inference.spread
+    for name in ("params", "macs", "activation_bytes", "activations"):
+        count = getattr(row.cost, name, None)
+        if count is not None:
+            yield f"cost.{name}", count
 
 
 def _place(steps: Sequence[int | str]) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from vitprof.errors import VitprofError
-from vitprof.report.report_markdown import MARK
+from vitprof.report.report_words import MARK
 
 BEGIN = "<!-- vitprof reports: this list is written by `vitprof report`; write above or below it -->"
 END = "<!-- vitprof reports end -->"
@@ -34,9 +34,10 @@ def update_index(folder: Path) -> Path | None:
         text = readme.read_bytes().decode("utf-8") if readme.exists() else None
         if (text is None or BEGIN not in text) and folder.resolve().name != _FOLDER:
             return None
-        renewed = _renewed(text, _list_of(folder), readme)
-        if renewed != text:
+        while (renewed := _renewed(text, _list_of(folder), readme)) != text:
             _write(readme.resolve(), renewed)
+            # Looked at once more: what another process reported meanwhile must be in the list that stays.
+            text = renewed
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise VitprofError(
@@ -90,9 +91,10 @@ def _line(file: Path) -> str:
         return ""
     told = [line.strip() for line in lines[1:] if line.strip()]
     title = next((line.removeprefix("# ") for line in told if line.startswith("# ")), file.stem)
-    opening = told[1].partition(" Every row, sortable:")[0] if len(told) > 1 else ""
+    opening, has_html, _ = told[1].partition(" Every row, sortable:") if len(told) > 1 else ("", "", "")
     # `**1 broke, 2 slower**, each cell against …`: the list of changes begins with a dash.
     counts = next((line.split("**")[1] for line in told if line.startswith("**") and line.count("**") > 1), "")
     html = file.with_suffix(".html")
-    link = f" ([HTML]({quote(html.name)}))" if html.exists() else ""
+    # One that the report does not name is of a report that was here before.
+    link = f" ([HTML]({quote(html.name)}))" if has_html and html.exists() else ""
     return f"- [{title}]({quote(file.name)}){link}: {opening}{f' {counts}.' if counts else ''}"

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import quote
 
 from vitprof.comparisons import Disagreement
+from vitprof.report.report_words import MARK
 from vitprof.reports import FrontReport, Report
 
 # More fronts than that nobody looks at; the HTML has all.
@@ -43,8 +45,9 @@ class Pictures:
 def draw(report: Report, markdown: Path) -> Pictures:
     """The pictures of the report, written beside the file `markdown` and named after it.
 
-    Those of an earlier report of that name, which this one has not, are taken away.
+    Those that an earlier report in that file shows, and this one has not, are taken away.
     """
+    earlier = _report_in(markdown)
     if find_spec("matplotlib") is None:
         return Pictures(why_not=WHY_NOT)
     from vitprof.report.plot_front import pareto_plot
@@ -69,9 +72,20 @@ def draw(report: Report, markdown: Path) -> Pictures:
     kept = {one.file for one in (scatter, ranks, *drawn) if one is not None}
     numbered = (f"front-{number}" for number in range(1, MOST_FRONTS + 1))
     for what in ("ranks", "macs", "front", *numbered):
-        if (name := f"{markdown.stem}-{what}.svg") not in kept:
+        name = f"{markdown.stem}-{what}.svg"
+        # A picture of such a name that no report shows is somebody's own.
+        if name not in kept and f"]({quote(name)})" in earlier:
             markdown.with_name(name).unlink(missing_ok=True)
     return Pictures(scatter, ranks, tuple(drawn))
+
+
+def _report_in(markdown: Path) -> str:
+    """The text of the report that this file is; "" where it is none."""
+    try:
+        text = markdown.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return text if text.startswith(MARK) else ""
 
 
 def _known(group: Disagreement) -> int:

@@ -109,8 +109,9 @@ def shared_facts(rows: Sequence[ReportRow]) -> str:
         texts = {of(row) for row in rows} - {NOT_KNOWN}
         if len(texts) == 1:
             facts.append(texts.pop())
-    chips = {_at(row.document, ("environment", "before", name)) for row in rows for name in ("gpu", "cpu")} - {None}
-    return "; ".join(filter(None, (", ".join(facts), ", ".join(sorted(map(str, chips))[:4]))))
+    told = (_at(row.document, ("environment", "before", name)) for row in rows for name in ("gpu", "cpu"))
+    chips = {str(one) for one in told if one is not None}
+    return "; ".join(filter(None, (", ".join(facts), ", ".join(sorted(chips)[:4]))))
 
 
 _KEYS: tuple[tuple[str, Callable[[ReportRow], str]], ...] = (

@@ -14,6 +14,8 @@ from vitprof.measurements import Interval
 from vitprof.reports import Cell, Change, ChangeKind, Report
 from vitprof.units import NOT_KNOWN, text_from_share
 
+# By this line the files that are reports are known.
+MARK = "<!-- vitprof report -->"
 # What is told one by one at the top; the others are counted.
 TOLD = (
     ChangeKind.BROKE,
@@ -64,10 +66,19 @@ def title_of(report: Report) -> str:
     return f"Report of run {report.subject}" if report.subject else "Report of the latest result of every cell"
 
 
-def counts_text(report: Report) -> str:
+def counts_text(changes: Iterable[Change]) -> str:
     """`1 broke, 2 slower, 41 same`; the words of `ChangeKind`, in its order."""
-    counts = Counter(one.kind for one in report.changes)
+    counts = Counter(one.kind for one in changes)
     return ", ".join(f"{counts[kind]:,} {kind.value}" for kind in ChangeKind if counts[kind])
+
+
+def troubles_text(report: Report) -> str:
+    """`1 failed, 2 with broken parity`; "" where all is sound."""
+    troubles = (
+        (sum(1 for row in report.rows if row.document["outcome"] != "ok"), "failed"),
+        (sum(1 for row in report.rows if row.is_broken), "with broken parity"),
+    )
+    return ", ".join(f"{count:,} {what}" for count, what in troubles if count)
 
 
 def change_text(change: Change | None) -> str:

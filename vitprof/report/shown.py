@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from vitprof.records import typed_name
 from vitprof.report.outside import plain
 from vitprof.report.schema_store import ChangePart, DifferenceDocument, RunPart, SamplesPart, ShownDocument, ShownPart
 from vitprof.units import NOT_KNOWN, text_from_ns
@@ -50,7 +51,8 @@ def _run_lines(run: RunPart) -> Iterator[str]:
 
 def _row_lines(row: ShownPart) -> Iterator[str]:
     result = row.result
-    yield plain(f"row {row.id}: {result['model']} on {result['device']}, {result['backend']} ({row.origin})")
+    model = typed_name(result["model"], result["source"], as_built=bool(result.get("as_built")))
+    yield plain(f"row {row.id}: {model} on {result['device']}, {result['backend']} ({row.origin})")
     yield from _lines({"run": row.run, **{name: part for name, part in result.items() if name not in _TOLD_APART}})
     if result.get("failure"):
         failure = result["failure"]

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
-from vitprof.records import AS_BUILT
+from vitprof.records import typed_name
 from vitprof.report.columns import Column
 from vitprof.report.outside import plain
 from vitprof.report.schema import ResultRow
@@ -71,7 +71,7 @@ def is_void(row: ResultRow) -> bool:
 
 
 def _model(row: ResultRow) -> str:
-    return f"{row.model}{AS_BUILT}" if row.as_built else row.model
+    return typed_name(row.model, row.source, as_built=row.as_built)
 
 
 def _half_width(row: ResultRow) -> str | None:
@@ -94,4 +94,6 @@ def _moment(row: ResultRow) -> str | None:
     """In the zone of whoever reads it; the JSON has it in UTC."""
     if row.started_at is None:
         return None
-    return datetime.fromisoformat(row.started_at).astimezone().strftime("%Y-%m-%d %H:%M")
+    read = datetime.fromisoformat(row.started_at)
+    # Without a zone it is one of UTC, as the store has it.
+    return (read if read.tzinfo else read.replace(tzinfo=UTC)).astimezone().strftime("%Y-%m-%d %H:%M")

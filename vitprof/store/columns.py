@@ -46,7 +46,7 @@ def columns_of(run: StoredRun, row: Mapping[str, Any], origin: Origin) -> Result
 def row_from_columns(document: bytes, environment: Mapping[str, Any] | None) -> dict[str, Any]:
     """The row again; `ValueError` where the bytes hold none, or its environment is not there."""
     if environment is None:
-        raise ValueError("a row is damaged: its environment is missing")
+        raise ValueError("a row is damaged: its environment is missing, or cannot be read either")
     try:
         row: dict[str, Any] = packing.unpacked(document)
         return {**row, "environment": packing.joined(environment, row["environment"])}

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, Table, create_engine, event, exc
 from sqlalchemy.engine import URL, make_url
 
 from vitprof.errors import UnreachableError, UsageError, VitprofError, first_line
-from vitprof.places import POSTGRESQL_SCHEMES, check_store, shown_store
+from vitprof.places import check_store, shown_store
 
 # As long as another process may hold the file before a writer gives up: it may be importing a million rows, or
 # bringing the file up to date.
@@ -169,12 +169,16 @@ def storable(text: str) -> str:
 
 def _url(address: str) -> URL:
     if "://" not in address:
-        return URL.create("sqlite", database=address)
+        # Absolute: SQLite keeps nothing of a database that is called `:memory:`.
+        return URL.create("sqlite", database=str(Path(address).absolute()))
     url = make_url(address)
-    if url.drivername in POSTGRESQL_SCHEMES:
-        return url.set(drivername="postgresql+psycopg")
-    check_store(url.database or "")
-    return url
+    if url.password is not None and "@" in f"{url.host}{url.database}":
+        # The end of a password was taken for a host, which the server's driver would name.
+        raise UsageError(
+            f"--store {shown_store(address)} has an @ in its password",
+            remedy="write that as %40, or give the password in PGPASSWORD or in ~/.pgpass",
+        )
+    return url.set(drivername="postgresql+psycopg")
 
 
 def _options(url: URL) -> dict[str, Any]:

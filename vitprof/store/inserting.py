@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, exists, func, insert, select, update
 
 from vitprof.errors import VitprofError
 from vitprof.store import packing
@@ -123,6 +123,7 @@ def insert_missing(connection: Connection, part: Incoming, seen: Counter[str]) -
     values = [columns_of(part.run, row, origin) for row, origin in zip(part.rows, origins, strict=True)]
     samples = part.samples or [None] * len(values)
     _check_run(connection, part.run)
+    _complete_run(connection, part.run)
     held = _held(connection, {one.result["content_hash"] for one in values})
     missing = []
     for index, one in enumerate(values):
@@ -144,6 +145,15 @@ def _check_run(connection: Connection, run: StoredRun) -> None:
             remedy="import the file into a store of its own: --store FILE",
             stage="import",
         )
+
+
+def _complete_run(connection: Connection, run: StoredRun) -> None:
+    """What became of a run after it was imported first; of a sweep of this store only this store knows."""
+    told = {"finished_at": run.finished_at, "gate": run.gate}
+    is_other = (RUNS.c.id == run.id, ~exists().where(SWEEP_CELLS.c.run == RUNS.c.id))
+    for name, text in told.items():
+        if text is not None:
+            connection.execute(update(RUNS).where(*is_other, RUNS.c[name].is_(None)).values({name: text}))
 
 
 def _held(connection: Connection, hashes: Iterable[str]) -> Counter[str]:

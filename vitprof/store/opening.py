@@ -10,7 +10,10 @@ from sqlalchemy import Connection, Engine, insert, inspect, select
 
 from vitprof.errors import VitprofError
 from vitprof.store.database import ELSEWHERE, locked, opened, told, use_wal, writer
-from vitprof.store.schema import META, METADATA, VERSION, VERSION_KEY
+from vitprof.store.schema import META, METADATA, RESULTS, RUNS, VERSION, VERSION_KEY
+
+# Others have a table `meta`, too.
+_OF_EVERY_VERSION = {META.name, RUNS.name, RESULTS.name}
 
 
 def opened_store(address: str) -> Engine:
@@ -46,7 +49,7 @@ def version_of(connection: Connection, shown: str) -> int:
 def _prepare(engine: Engine, shown: str) -> None:
     with engine.connect() as connection:
         names = set(inspect(connection).get_table_names())
-        version = version_of(connection, shown) if META.name in names else None
+        version = version_of(connection, shown) if names >= _OF_EVERY_VERSION else None
     if version == VERSION:
         return
     if version is not None:

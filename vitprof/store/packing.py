@@ -17,6 +17,8 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
+from vitprof.errors import VitprofError
+
 _PLAIN, _ROW = b"\x01", b"\x02"
 # What is common comes last: a reference to it is shorter.
 _ROW_WORDS = (
@@ -54,14 +56,26 @@ _HASH_DIGITS = 32
 
 
 def packed(value: object) -> bytes:
-    """`value` as the store keeps it; `ValueError` for a number that JSON has not."""
-    return _PLAIN + zlib.compress(text_of(value).encode(), _LEVEL)
+    """`value` as the store keeps it; `ValueError` for a number that JSON has not, `VitprofError` for one too large."""
+    return _PLAIN + zlib.compress(_content(value), _LEVEL)
 
 
 def packed_row(row: Mapping[str, Any]) -> bytes:
     """A row in the JSON of `latency`, in less space than `packed` takes."""
     squeeze = zlib.compressobj(_LEVEL, zdict=_ROW_WORDS)
-    return _ROW + squeeze.compress(text_of(row).encode()) + squeeze.flush()
+    return _ROW + squeeze.compress(_content(row)) + squeeze.flush()
+
+
+def _content(value: object) -> bytes:
+    """What is compressed: nothing that could not be read again."""
+    content = text_of(value).encode()
+    if len(content) > LARGEST_VALUE_BYTES:
+        raise VitprofError(
+            f"a result takes {len(content):,} bytes, the store keeps {LARGEST_VALUE_BYTES:,} of one at most",
+            remedy="leave out its raw samples: vitprof results export --no-samples",
+            stage="store",
+        )
+    return content
 
 
 def unpacked(blob: bytes) -> Any:
@@ -103,9 +117,17 @@ def cell_columns(row: Mapping[str, Any]) -> dict[str, Any]:
     """What a row in the JSON of `latency` measures, with the key by which its cell is found."""
     height, width = row["size"] or (None, None)
     columns = {**{name: row.get(name) for name in CELL_NAMES}, "height": height, "width": width}
+    return {"key": _key(columns, as_built=bool(row.get("as_built"))), **columns}
+
+
+def is_as_built(cell: Mapping[str, Any]) -> bool:
+    """Whether the rows of a cell, given by its columns, are of a model as built: only its key says so."""
+    return bool(cell["key"] == _key(cell, as_built=True))
+
+
+def _key(columns: Mapping[str, Any], *, as_built: bool) -> str:
     # Rows of before this was kept have the keys that they had.
-    as_built = ["as built"] if row.get("as_built") else []
-    return {"key": hash_of([columns[name] for name in CELL_NAMES] + as_built), **columns}
+    return hash_of([columns[name] for name in CELL_NAMES] + (["as built"] if as_built else []))
 
 
 def content_hash(row: Mapping[str, Any]) -> str:

@@ -86,8 +86,10 @@ def _path(data_root: Path) -> Path:
 
 def _entries(data_root: Path) -> list[_Entry]:
     try:
-        lines = _path(data_root).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
+        # A byte that is no text damages its line and no other.
+        lines = _path(data_root).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        # What cannot be read was not measured: a calibration that cannot be kept says why.
         return []
     return [entry for line in lines if (entry := _entry(line))]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, delete, exists, func, select
 
-from vitprof.store import searching
+from vitprof.store import searching, sweeps
 from vitprof.store.database import chunks
 from vitprof.store.results import Store
 from vitprof.store.runs import utc_text
@@ -84,8 +84,7 @@ def _ids(connection: Connection, rule: Rule) -> list[int]:
 
 
 def _conditions(rule: Rule) -> list[ColumnElement[bool]]:
-    unfinished = select(RUNS.c.id).where(RUNS.c.plan_hash.is_not(None), RUNS.c.finished_at.is_(None))
-    conditions: list[ColumnElement[bool]] = [RESULTS.c.run.not_in(unfinished)]
+    conditions: list[ColumnElement[bool]] = [RESULTS.c.run.not_in(select(RUNS.c.id).where(sweeps.is_unfinished()))]
     if rule.wanted.run is not None:
         conditions.append(RESULTS.c.run == rule.wanted.run)
     if rule.before is not None:

@@ -23,6 +23,13 @@ _OF_ROUND = ("reference_before_ns", "reference_after_ns", "is_warm_up")
 # What a block cannot be without.
 _ALWAYS = ("index", "start_ns", "set_aside_ns", "samples_ns")
 _OF_BLOCK = tuple(field.name for field in dataclasses.fields(Block))
+# All other columns hold one number a round, or none.
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    "samples_ns": (list, tuple),
+    "set_aside_ns": (list, tuple),
+    "device_ns": (list, tuple, type(None)),
+    "sensors": (Mapping,),
+}
 _Made = TypeVar("_Made")
 
 
@@ -64,8 +71,9 @@ def protocol_from_document(fields: Mapping[str, Any]) -> Protocol:
 
 def _samples(document: Mapping[str, Any]) -> Samples:
     failure = document["failure"]
-    if not all(int(one["ready"]["calls_per_sample"]) >= 1 for one in document["sets"]):
-        raise ValueError("a sample of no call")
+    calls = [one["ready"]["calls_per_sample"] for one in document["sets"]]
+    if not all(isinstance(count, int) and count >= 1 for count in calls):
+        raise ValueError(f"a sample of {calls} calls")
     return Samples(
         tuple(
             SetSamples(
@@ -104,10 +112,10 @@ def _rounds(columns: Mapping[str, Sequence[Any]]) -> Iterable[Round]:
 
 
 def _numbers(name: str, value: Any) -> Any:
-    """A list of JSON as the tuple of whole numbers that a block holds; `TypeError` for anything else in one."""
+    """What a round holds in one of its columns, a list of JSON as a tuple; `TypeError` for anything else."""
+    if not isinstance(value, _KINDS.get(name, (int, float, type(None)))):
+        raise TypeError(f"{name} holds {value!r}")
     if not isinstance(value, list | tuple):
-        if name in ("samples_ns", "set_aside_ns") or not isinstance(value, int | float | Mapping | None):
-            raise TypeError(f"{name} holds {value!r}")
         return value
     if not all(isinstance(one, int | float) and not isinstance(one, bool) for one in value):
         raise TypeError(f"{name} holds something that is no number")

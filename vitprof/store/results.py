@@ -7,6 +7,7 @@ How a row lies in the tables is in `columns`, what is looked for in `searching`.
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from sqlalchemy import Connection, Engine, bindparam, exists, func, insert, sele
 
 from vitprof.comparisons import Point, ProfiledModel
 from vitprof.counts import Kind
-from vitprof.errors import UsageError
+from vitprof.errors import UsageError, VitprofError
 from vitprof.places import shown_store
 from vitprof.store import inserting, packing, searching
 from vitprof.store.columns import columns_of
@@ -160,13 +161,13 @@ class Store:
         with self.reading() as connection:
             return searching.rows(connection, wanted)
 
-    def each(self, wanted: Wanted) -> Iterator[tuple[StoredRow, dict[str, Any] | None]]:
+    def each(self, wanted: Wanted, *, with_samples: bool = True) -> Iterator[tuple[StoredRow, dict[str, Any] | None]]:
         """Every row in the order in which they came, with its raw samples: a few at a time, however many there are."""
         after: int | None = 0
         while after is not None:
             with self.reading() as connection:
                 found, after = searching.page(connection, wanted, after)
-                samples = _samples_of(connection, [one.id for one in found])
+                samples = _samples_of(connection, [one.id for one in found] if with_samples else [])
             yield from ((one, samples.get(one.id)) for one in found)
 
     def row(self, id: int) -> StoredRow | None:
@@ -351,13 +352,21 @@ def _samples_of(connection: Connection, ids: Sequence[int]) -> dict[int, dict[st
     found: dict[int, dict[str, Any]] = {}
     for part in chunks(ids):
         asked = (
-            select(SAMPLES.c.result, SAMPLES.c.document, PROTOCOLS.c.document)
+            select(SAMPLES.c.result, RESULTS.c.run, SAMPLES.c.document, PROTOCOLS.c.document)
             .join(RESULTS, RESULTS.c.id == SAMPLES.c.result)
             .join(CELLS, CELLS.c.id == RESULTS.c.cell)
             .join(PROTOCOLS, PROTOCOLS.c.hash == CELLS.c.protocol_hash, isouter=True)
             .where(SAMPLES.c.result.in_(part))
         )
-        for id, blob, protocol in connection.execute(asked):
-            document = packing.unpacked(blob)
-            found[id] = {**document, "protocol": packing.value_of(protocol)} if protocol else document
+        for id, run, blob, protocol in connection.execute(asked):
+            try:
+                known = {"protocol": packing.value_of(protocol)} if protocol else {}
+                found[id] = {**packing.unpacked(blob), **known}
+            except (ValueError, TypeError) as error:
+                raise VitprofError(
+                    f"the raw samples of row {id}, of run {run}, cannot be read: {error}",
+                    remedy=f"remove them (vitprof results prune --run {shlex.quote(run)} --keep 0 --samples), "
+                    "or leave all out: vitprof results export --no-samples",
+                    stage="store",
+                ) from error
     return found

@@ -15,6 +15,8 @@ from vitprof import __version__
 
 # How the command of a run begins that measured nothing.
 IMPORT = "import"
+# And of one that gate made by itself, to be sure of a few cells or of two models.
+GATE = "gate "
 
 
 class Origin(StrEnum):

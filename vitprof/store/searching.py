@@ -7,13 +7,17 @@ from an index: for each cell the first entry of (cell, started_at, id) from its 
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, func, select
 
+from vitprof.errors import VitprofError
+from vitprof.records import AS_BUILT, typed_name
 from vitprof.store import packing
 from vitprof.store.columns import row_from_columns
 from vitprof.store.database import chunks, storable
@@ -51,27 +55,33 @@ def page(connection: Connection, wanted: Wanted, after: int) -> tuple[list[Store
 
     None there: nothing is left. The glob is matched here: more names may match than fit into a statement.
     """
-    asked = select(RESULTS.c.id, CELLS.c.model).join(CELLS, CELLS.c.id == RESULTS.c.cell)
+    asked = select(RESULTS.c.id.label("result"), CELLS).join(CELLS, CELLS.c.id == RESULTS.c.cell)
     asked = asked.where(*_of_cells(wanted), *_of_results(wanted), RESULTS.c.id > after).order_by(RESULTS.c.id)
     found = connection.execute(asked.limit(_PAGE)).all()
-    pattern = storable(wanted.model)
-    ids = [id for id, name in found if fnmatchcase(name, pattern)]
-    return documents(connection, ids), found[-1].id if found else None
+    ids = [one.result for one in found if _is_named(one, wanted.model)]
+    return documents(connection, ids), found[-1].result if found else None
 
 
 def documents(connection: Connection, ids: Iterable[int]) -> list[StoredRow]:
     """The rows of these numbers, in their order within each few hundred; those that are gone are left out."""
-    found: list[Row[tuple[int, str, str, str, bytes]]] = []
+    found: list[Row[tuple[int, str, str, bytes, str]]] = []
     for part in chunks(ids):
-        columns = (RESULTS.c.id, RESULTS.c.run, RESULTS.c.origin, RESULTS.c.environment, RESULTS.c.document)
+        columns = (RESULTS.c.id, RESULTS.c.run, RESULTS.c.origin, RESULTS.c.document, RESULTS.c.environment)
         found += connection.execute(select(*columns).where(RESULTS.c.id.in_(part)).order_by(RESULTS.c.id))
     environments = _environments(connection, {one.environment for one in found})
-    return [
-        StoredRow(
-            one.id, one.run, Origin(one.origin), row_from_columns(one.document, environments.get(one.environment))
-        )
-        for one in found
-    ]
+    return [_stored(one, environments.get(one.environment)) for one in found]
+
+
+def _stored(row: Row[tuple[int, str, str, bytes, str]], environment: Mapping[str, Any] | None) -> StoredRow:
+    try:
+        return StoredRow(row.id, row.run, Origin(row.origin), row_from_columns(row.document, environment))
+    except ValueError as error:
+        raise VitprofError(
+            f"row {row.id} of the results store, of run {row.run}, cannot be read: {error}",
+            remedy=f"take out that run (vitprof results prune --run {shlex.quote(row.run)} --keep 0), "
+            "or name another file with --store",
+            stage="store",
+        ) from error
 
 
 def earlier(connection: Connection, ids: Sequence[int]) -> Mapping[int, StoredRow]:
@@ -106,30 +116,34 @@ def _earlier_of_unknown_size(connection: Connection, ids: Sequence[int]) -> dict
     others: dict[int, list[int]] = {}
     unknowns = set()
     if ids:
-        for one, other in connection.execute(twins.where(*(known.c[name] == unknown.c[name] for name in names))):
-            others.setdefault(one, []).append(other)
-            others.setdefault(other, []).append(one)
-            unknowns.add(other)
+        pairs = connection.execute(twins.where(*(known.c[name] == unknown.c[name] for name in names))).all()
+        # What no column says.
+        as_built = _cells_as_built(connection, {cell for pair in pairs for cell in pair})
+        for one, other in pairs:
+            if (one in as_built) is (other in as_built):
+                others.setdefault(one, []).append(other)
+                others.setdefault(other, []).append(one)
+                unknowns.add(other)
     found = {}
     for part in chunks(ids if others else []):
-        for row in connection.execute(select(RESULTS).where(RESULTS.c.id.in_(part))).all():
+        columns = (RESULTS.c.id, RESULTS.c.run, RESULTS.c.cell, RESULTS.c.started_at, RESULTS.c.outcome)
+        for row in connection.execute(select(*columns).where(RESULTS.c.id.in_(part))).all():
             is_unknown = row.cell in unknowns
             if row.cell not in others or (is_unknown and row.outcome == "ok"):
                 continue
             earlier = (RESULTS.c.run != row.run, RESULTS.c.started_at < row.started_at)
             failed = () if is_unknown else (RESULTS.c.outcome != "ok",)
-            asked = select(RESULTS.c.id, RESULTS.c.document).where(
-                RESULTS.c.cell.in_(others[row.cell]), *earlier, *failed
-            )
-            before = connection.execute(asked.order_by(*_NEWEST_FIRST).limit(1)).first()
-            # What the columns of a cell do not say.
-            if before is not None and _is_as_built(before.document) == _is_as_built(row.document):
-                found[row.id] = before.id
+            asked = select(RESULTS.c.id).where(RESULTS.c.cell.in_(others[row.cell]), *earlier, *failed)
+            before = connection.scalar(asked.order_by(*_NEWEST_FIRST).limit(1))
+            if before is not None:
+                found[row.id] = before
     return found
 
 
-def _is_as_built(document: bytes) -> bool:
-    return bool(packing.unpacked(document).get("as_built"))
+def _cells_as_built(connection: Connection, ids: Iterable[int]) -> set[int]:
+    """Of the cells of these numbers those of models as built."""
+    rows = (row for part in chunks(ids) for row in connection.execute(select(CELLS).where(CELLS.c.id.in_(part))))
+    return {row.id for row in rows if packing.is_as_built(row._asdict())}
 
 
 def only_in(connection: Connection, run: str, other: str) -> list[StoredRow]:
@@ -143,7 +157,8 @@ def only_in(connection: Connection, run: str, other: str) -> list[StoredRow]:
 
 def _of_cells(wanted: Wanted) -> list[ColumnElement[bool]]:
     named = ((CELLS.c.backend, wanted.backends), (CELLS.c.device, wanted.devices))
-    return [column.in_([storable(name) for name in names]) for column, names in named if names]
+    conditions = [column.in_([storable(name) for name in names]) for column, names in named if names]
+    return conditions + [CELLS.c[name].is_not_distinct_from(value) for name, value in wanted.shape]
 
 
 def _of_results(wanted: Wanted) -> list[ColumnElement[bool]]:
@@ -156,9 +171,19 @@ def conditions_on_cells(connection: Connection, wanted: Wanted) -> list[list[Col
     conditions = _of_cells(wanted)
     if wanted.model == "*":
         return [conditions]
-    known = connection.execute(select(CELLS.c.id, CELLS.c.model).where(*conditions))
-    pattern = storable(wanted.model)
-    return [[CELLS.c.id.in_(part)] for part in chunks(id for id, name in known if fnmatchcase(name, pattern))]
+    known = connection.execute(select(CELLS).where(*conditions))
+    return [[CELLS.c.id.in_(part)] for part in chunks(cell.id for cell in known if _is_named(cell, wanted.model))]
+
+
+def _is_named(cell: Row[Any], glob: str) -> bool:
+    """Whether a cell's model is one of the glob's, by its bare name or by the one that tables show."""
+    pattern = storable(glob)
+    bare = pattern.removesuffix(AS_BUILT)
+    if bare != pattern and not packing.is_as_built(cell._asdict()):
+        return False
+    names = (cell.model, typed_name(cell.model, cell.source))
+    # The name of a file may look like a glob that does not match it.
+    return bare in names or any(fnmatchcase(name, bare) for name in names)
 
 
 def _entries(connection: Connection, wanted: Wanted, cells: Sequence[ColumnElement[bool]]) -> list[tuple[str, int]]:
@@ -192,5 +217,8 @@ def _environments(connection: Connection, hashes: Iterable[str]) -> dict[str, di
     found: dict[str, dict[str, Any]] = {}
     for part in chunks(hashes):
         asked = select(ENVIRONMENTS.c.hash, ENVIRONMENTS.c.document).where(ENVIRONMENTS.c.hash.in_(part))
-        found.update((hash, packing.unpacked(blob)) for hash, blob in connection.execute(asked))
+        for hash, blob in connection.execute(asked):
+            # One that is damaged is missed by its rows, and they say which they are.
+            with suppress(ValueError):
+                found[hash] = packing.unpacked(blob)
     return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import ColumnElement, and_, exists, insert, select, update
 
 from vitprof.errors import VitprofError
 from vitprof.store import searching
@@ -33,9 +33,14 @@ def begin(store: Store, run: StoredRun, cells: Sequence[SweepCell]) -> None:
         connection.execute(insert(SWEEP_CELLS), told)
 
 
+def is_unfinished() -> ColumnElement[bool]:
+    """The condition on runs that are sweeps which can go on here; of one that was imported the cells are elsewhere."""
+    return and_(RUNS.c.finished_at.is_(None), exists().where(SWEEP_CELLS.c.run == RUNS.c.id))
+
+
 def unfinished(store: Store, plan_hash: str) -> StoredRun | None:
     """The newest run of that plan which has not ended; None where every one has."""
-    chosen = select(RUNS).where(RUNS.c.plan_hash == plan_hash, RUNS.c.finished_at.is_(None))
+    chosen = select(RUNS).where(RUNS.c.plan_hash == plan_hash, is_unfinished())
     with store.reading() as connection:
         found = connection.execute(chosen.order_by(RUNS.c.started_at.desc(), RUNS.c.id.desc())).mappings().first()
     return StoredRun(**found) if found else None

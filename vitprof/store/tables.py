@@ -59,6 +59,10 @@ _COUNT_KEYS = tuple(key for keys in _COUNTS.values() for key in keys)
 _TEXTS = ("model", "size", "precision", "device", "backend")
 _KEYS = (*_TEXTS, "batch", *_TIMES, *_COUNT_KEYS)
 _CONSTANT_KEYS = ("size", "precision", "device", "backend", "batch")
+# Of one image: a millionth of a clock tick to thirty thousand years. What lies outside is another column, or unit.
+_SHORTEST_NS, _LONGEST_NS = 1e-6, 1e21
+# What JSON readers, databases and this program's own exports hold.
+_LARGEST_COUNT = 2**63 - 1
 # `1,014.45` as timm writes it; any other comma is a mistake.
 _NUMBER = re.compile(r"[+-]?(\d{1,3}(,\d{3})+|\d+)?(\.\d*)?([eE][+-]?\d+)?")
 _ACCURACY_KEYS = ("model", "size", "top1", "top1_share")
@@ -270,8 +274,13 @@ def _point(fields: Mapping[str, str], column_map: ColumnMap, path: Path) -> Poin
 
 def _count(number: Callable[[str], float | None], keys: Mapping[str, float]) -> float | None:
     """A whole number: 2.03 GMACs are 2,030,000,000 and not 2,029,999,999.9999998."""
-    found = ((number(key), factor) for key, factor in keys.items())
-    return next((float(round(value * factor)) for value, factor in found if value is not None), None)
+    for key, factor in keys.items():
+        value = number(key)
+        if value is not None:
+            if not value * factor < _LARGEST_COUNT:
+                raise _UnusableRowError(f"{key} {value:g} is more than can be counted: is it given in another unit?")
+            return float(round(value * factor))
+    return None
 
 
 def _batch(fields: Mapping[str, str], column_map: ColumnMap) -> int:
@@ -294,11 +303,14 @@ def _top1_percent(fields: Mapping[str, str], columns: Mapping[str, str]) -> floa
 
 def _time(fields: Mapping[str, str], columns: Mapping[str, str], batch: int) -> tuple[float, Interval | None]:
     """(nanoseconds of one image, latency of one inference where the table has one)."""
-    if "samples_per_s" in columns:
-        return 1e9 / _positive(fields, columns["samples_per_s"]), None
-    key = next(key for key in _NS_PER_LATENCY if key in columns)
-    latency_ns = _positive(fields, columns[key]) * _NS_PER_LATENCY[key]
-    return latency_ns / batch, Interval(latency_ns, None, None)
+    key = next(key for key in _TIMES if key in columns)
+    value = _positive(fields, columns[key])
+    is_rate = key == "samples_per_s"
+    latency_ns = None if is_rate else value * _NS_PER_LATENCY[key]
+    image_ns = 1e9 / value if latency_ns is None else latency_ns / batch
+    if not _SHORTEST_NS < image_ns < _LONGEST_NS:
+        raise _UnusableRowError(f"column '{columns[key]}': '{fields[columns[key]]}' makes {image_ns:g} ns an image")
+    return image_ns, None if latency_ns is None else Interval(latency_ns, None, None)
 
 
 def _size(text: str) -> tuple[int, int] | None:

@@ -20,3 +20,5 @@ class Wanted:
     limit: int | None = None
     # Only rows that began before this moment; ISO 8601.
     before: str | None = None
+    # Of one shape only: columns of a cell with what they must hold.
+    shape: tuple[tuple[str, int | str | None], ...] = ()

@@ -23,11 +23,13 @@ from pathlib import Path
 from vitprof import prepare
 from vitprof.devices import profiles, reach
 from vitprof.errors import UsageError, VitprofError
+from vitprof.export.onnx_file import external_files
 from vitprof.group import MAX_CELLS
 from vitprof.measurements import Protocol
 from vitprof.placing import format_of
 from vitprof.protocols import protocol_on
-from vitprof.records import Device, Metric, ModelSpec
+from vitprof.records import Device, Metric, ModelSpec, Source
+from vitprof.runner.sensors import cpu_model
 from vitprof.sweeping.plan import Plan, PlanMetric, refusal, unsupported
 from vitprof.sweeps import SweepCell
 
@@ -64,9 +66,10 @@ class Estimate:
     exports: int
 
 
-def planned_cells(plan: Plan, like: ModelSpec, protocol: Protocol) -> Planned:
+def planned_cells(plan: Plan, like: ModelSpec, protocol: Protocol, processor: str | None = None) -> Planned:
     """Numbered, grouped cells of a plan; `like`: what the command line asks of every model.
 
+    `processor`: of the machine that is to measure what is measured here; None: of this one.
     `UsageError` for a backend that a device has not, and for a plan of which nothing is left.
     """
     used = [False] * len(plan.exclusions)
@@ -90,7 +93,10 @@ def planned_cells(plan: Plan, like: ModelSpec, protocol: Protocol) -> Planned:
         if not is_used
     )
     cells = [dataclasses.replace(cell, number=number) for number, cell in enumerate(cells)]
-    return Planned(plan, protocol, _grouped(cells, like.seed), _hash(cells, protocol), warnings)
+    # Of a store that several machines write to, none goes on with what another calls `local`.
+    is_here = any(reach.is_here(devices[name]) for name in {cell.device for cell in cells})
+    plan_hash = _hash(cells, protocol, (processor or cpu_model()) if is_here else None)
+    return Planned(plan, protocol, _grouped(cells, like.seed), plan_hash, warnings)
 
 
 def groups_in(cells: Sequence[SweepCell]) -> dict[int, list[SweepCell]]:
@@ -203,12 +209,29 @@ def _grouped(cells: Sequence[SweepCell], seed: int) -> tuple[SweepCell, ...]:
     return tuple(sorted(grouped, key=lambda cell: cell.number))
 
 
-def _hash(cells: Sequence[SweepCell], protocol: Protocol) -> str:
-    """Of what a plan comes to, whatever its order and comments: the cells, the files of models, the protocol."""
-    paths = {cell.spec.path for cell in cells if cell.spec.path is not None}
-    contents = {path: _sha256(Path(path)) for path in sorted(paths)}
-    told = {"cells": sorted(cell.ask for cell in cells), "files": contents, "protocol": protocol.hash}
+def _hash(cells: Sequence[SweepCell], protocol: Protocol, processor: str | None) -> str:
+    """Of what a plan comes to, whatever its order and comments: cells, files of models, protocol, this processor."""
+    models = {(Path(cell.spec.path), cell.spec.source) for cell in cells if cell.spec.path is not None}
+    files = {file for path, source in models for file in (path, *_beside(path, source))}
+    contents = {str(file): _sha256(file) for file in sorted(files)}
+    told = {
+        "cells": sorted(cell.ask for cell in cells),
+        "files": contents,
+        "protocol": protocol.hash,
+        "processor": processor,
+    }
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:_HASH_DIGITS]
+
+
+def _beside(path: Path, source: Source) -> list[Path]:
+    """The files with the weights of a model that has them outside its own; none where one cannot be read."""
+    if source is not Source.ONNX:
+        return []
+    try:
+        return [path.parent / name for name in external_files(path)]
+    except VitprofError:
+        # Why is told in the rows of its cells.
+        return []
 
 
 def _sha256(path: Path) -> str:

@@ -35,8 +35,8 @@ from vitprof.sweeps import SweepCell
 # so that it does not wait for the others'.
 _GROUPS_AHEAD = 8
 _POLL_S = 0.25
-# The stage of a Failure that says nothing of the cell: the device was gone.
-_DEVICE_STAGE = "device"
+# The stages of a Failure that says nothing of the cell: the device was gone, or could not be sent files (a full disk).
+_DEVICE_STAGES = ("device", "ship")
 _Ratios = Mapping[str, tuple[float, float | None, float | None]]
 _Prepared = Mapping[int, Job | Refused]
 
@@ -145,10 +145,18 @@ class Machine:
     def __init__(self, name: str, groups: Sequence[Sequence[SweepCell]], shared: Shared) -> None:
         self.name = name
         self.groups = groups
+        # Not `Thread.join`: a thread whose joining was interrupted passes for one that has ended (CPython before 3.13).
+        self.ended = threading.Event()
         self._shared = shared
         self._is_here = is_this_machine(name)
 
     def run(self) -> None:
+        try:
+            self._run()
+        finally:
+            self.ended.set()
+
+    def _run(self) -> None:
         try:
             for device, groups in groupby(self.groups, lambda group: group[0].device):
                 self._measure(device, list(groups))
@@ -267,13 +275,8 @@ class _Visit:
         unfilled = [cell for cell in cells if cell.number in open_numbers]
         rows = self._refused(unfilled, prepared)
         jobs = {cell.number: one for cell in unfilled if isinstance(one := prepared[cell.number], Job)}
-        quiet = self._shared.quiet.measuring() if self._is_here else contextlib.nullcontext()
         self._told.prefix = label
-        with quiet:
-            if jobs and cells[0].metric is Metric.INSTRUCTIONS:
-                measured, gone = self._counted(jobs), None
-            else:
-                measured, gone = self._timed(jobs)
+        measured, gone = self._measured(jobs, cells[0].metric)
         self._told.prefix = ""
         rows |= self._kept(measured)
         self._store(rows)
@@ -306,17 +309,23 @@ class _Visit:
             self._shared.exit_codes.add(one.exit_code)
         return rows
 
+    def _measured(self, jobs: Mapping[int, Job], metric: Metric) -> tuple[dict[int, Result], VitprofError | None]:
+        """The rows of a group; with them why the device is gone for good."""
+        if not jobs:
+            return {}, None
+        with self._shared.quiet.measuring() if self._is_here else contextlib.nullcontext():
+            return (self._counted(jobs), None) if metric is Metric.INSTRUCTIONS else self._timed(jobs)
+
     def _timed(self, jobs: Mapping[int, Job]) -> tuple[dict[int, Result], VitprofError | None]:
-        """The rows of a group, in parts where memory holds no more; with them why the device is gone for good."""
+        """The same, in parts where memory holds no more."""
         rows: dict[int, Result] = {}
         assert self._hold is not None  # noqa: S101 - there are jobs
-        for part in self._hold.groups(jobs):
-            measured = self._hold.measured(list(part.values()))
-            if measured.is_interrupted:
+        for part, codes in self._hold.each_group(jobs):
+            if ExitCode.INTERRUPTED in codes:
                 raise KeyboardInterrupt
-            if ExitCode.UNREACHABLE in measured.exit_codes and (failure := measured.rows[0].failure):
+            if ExitCode.UNREACHABLE in codes and (failure := next(iter(part.values())).failure):
                 return rows, _unreachable(failure)
-            rows.update(zip(part, measured.rows, strict=False))
+            rows.update(part)
         return rows, None
 
     def _counted(self, jobs: Mapping[int, Job]) -> dict[int, Result]:
@@ -333,7 +342,7 @@ class _Visit:
         return rows
 
     def _kept(self, measured: Mapping[int, Result]) -> dict[int, Result]:
-        """Without the cells of which nothing is known but that the device was lost: they stay open."""
+        """Without the cells of which nothing is known but that the device could not be had: they stay open."""
         rows = {}
         for number, row in measured.items():
             if row.failure is not None and _is_lost(row.failure):
@@ -362,7 +371,7 @@ class _Visit:
 
 
 def _is_lost(failure: Failure) -> bool:
-    return failure.kind == LINK_LOST or failure.stage == _DEVICE_STAGE
+    return failure.kind == LINK_LOST or failure.stage in _DEVICE_STAGES
 
 
 def _unreachable(failure: Failure) -> UnreachableError:

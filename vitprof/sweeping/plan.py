@@ -22,16 +22,14 @@ from vitprof.errors import UsageError
 from vitprof.models.catalogue import Catalogue, find
 from vitprof.models.files import is_path
 from vitprof.protocols import Effort
-from vitprof.records import Device, ModelSpec, Precision, typed_name
+from vitprof.records import Device, ModelSpec, Precision, Source, typed_name
 from vitprof.runner.backends import BACKENDS
 from vitprof.sweeping.lines import Place, lines_of
-from vitprof.units import size_from_text
+from vitprof.units import MOST, size_from_text
 
 Size = tuple[int, int]
 _AXES = ("models", "backends", "devices", "batches", "sizes", "precisions", "threads")
 _KEYS = (*_AXES, "effort", "metrics", "exclude")
-# What databases keep as a whole number.
-_MOST = 2**31 - 1
 _REMEDY = "mend the plan; docs/interface.md explains every key"
 _T = TypeVar("_T")
 
@@ -117,7 +115,8 @@ def read_plan(path: Path, names: Callable[[], Catalogue]) -> Plan:
         raise UsageError(f"{path} is not UTF-8 text: {error.reason}", remedy="save it as UTF-8") from error
     try:
         told = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
+        # Beside what is no TOML: numbers of thousands of digits, lists in lists in lists.
         raise UsageError(f"{path} is not TOML: {error}", remedy=_REMEDY) from error
     reader = _Reader(path, told, lines_of(text))
     plan = reader.plan(text, names)
@@ -221,7 +220,7 @@ class _Reader:
         if not is_path(text):
             return find(text, names)
         # Wherever the sweep is resumed from, it is the same file; its name stays as it was written.
-        beside = str(self._path.resolve().parent / Path(text).expanduser())
+        beside = text if text.startswith("~") else str(self._path.resolve().parent / text)
         return tuple(dataclasses.replace(one, name=text) for one in find(beside, names))
 
     def _devices(self) -> tuple[Device, ...]:
@@ -262,7 +261,7 @@ class _Reader:
         )
 
     def _check_instructions(self, plan: Plan) -> None:
-        if PlanMetric.INSTRUCTIONS not in plan.metrics:
+        if PlanMetric.INSTRUCTIONS not in plan.metrics or not plan.devices:
             return
         place = ("metrics", list(self._told["metrics"]).index(PlanMetric.INSTRUCTIONS.value))
         emulated = [device for device in plan.devices if device.kind == profiles.Kind.EMULATED]
@@ -297,8 +296,10 @@ def unsupported(plan: Plan, pairs: Iterable[tuple[Device, str]]) -> list[Fault]:
 
 
 def _is_named(spec: ModelSpec, glob: str) -> bool:
-    bare = glob.removeprefix("timm:")
-    return fnmatchcase(typed_name(spec.name, spec.source), bare) or fnmatchcase(spec.name, bare)
+    if glob.startswith("timm:"):
+        return spec.source is Source.TIMM and fnmatchcase(spec.name, glob.removeprefix("timm:"))
+    # The name of a file may hold what is a mark in a glob.
+    return spec.name == glob or any(fnmatchcase(one, glob) for one in (spec.name, typed_name(spec.name, spec.source)))
 
 
 def _text(value: Any) -> str:
@@ -338,17 +339,15 @@ def _at_least_one(value: Any) -> int:
     # TOML's true is an int to Python.
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise _Wrong(f"{_toml(value)} is no whole number of 1 or more")
-    if value > _MOST:
-        raise _Wrong(f"{value} is above {_MOST}")
+    if value > MOST:
+        raise _Wrong(f"{value} is above {MOST}")
     return value
 
 
 def _size(value: Any) -> Size:
     if isinstance(value, (int, str)) and not isinstance(value, bool):
         with contextlib.suppress(UsageError):
-            size = size_from_text(str(value))
-            if max(size) <= _MOST:
-                return size
+            return size_from_text(str(value))
     raise _Wrong(f'{_toml(value)} is no input size; allowed: 224, or "256x192" (height x width, in pixels)')
 
 

@@ -174,13 +174,13 @@ def _run_all(machines: Sequence[Machine], shared: Shared) -> bool:
     try:
         for thread in threads:
             thread.start()
-        for thread in threads:
-            thread.join()
+        for machine in machines:
+            machine.ended.wait()
     except KeyboardInterrupt:
         shared.stop()
         end_s = time.monotonic() + _STOP_S
-        for thread in threads:
-            thread.join(max(0.0, end_s - time.monotonic()))
+        for machine in machines:
+            machine.ended.wait(max(0.0, end_s - time.monotonic()))
         return True
     return False
 

@@ -85,11 +85,10 @@ class Fastest {
     }
     const groups = rankable(this.device);
     const group = groups[this.group] ?? groups[0];
-    const rows = group.rows.filter((row) => row[this.budget] !== null);
-    const front = frontOf(rows, this.budget);
+    const front = frontOf(group.rows, this.budget);
     fill(this.host, [
       this.controls(groups),
-      this.answer(rows),
+      this.answer(group.rows),
       el(
         "h4",
         {},
@@ -154,22 +153,28 @@ class Fastest {
   answer(rows) {
     const field = NUMBER[this.budget];
     const limit = this.limit === null ? null : this.limit * field.by;
-    const within = rows.filter(
+    // Without a limit also those of which nobody knows what they need.
+    const known = rows.filter((row) => limit === null || row[this.budget] !== null);
+    const within = known.filter(
       (row) => limit === null || (isFloor(this.budget) ? row[this.budget] >= limit : row[this.budget] <= limit),
     );
+    const unknown = rows.length - known.length;
+    const left = unknown ? ` Not looked at: ${unknown.toLocaleString("en-US")} of unknown ${field.label}.` : "";
     const words =
       limit === null
         ? "With any budget"
         : `With ${isFloor(this.budget) ? "at least" : "at most"} ${this.limit} ${field.unit || field.label}`;
-    if (!within.length) return el("p", { class: "answer" }, `${words}, nothing was measured on ${this.device}.`);
+    if (!within.length) return el("p", { class: "answer" }, `${words}, nothing was measured on ${this.device}.${left}`);
     const best = within.reduce((a, b) => (timeOf(b) < timeOf(a) ? b : a));
     const near = nearlyAsFast(within, best);
     const also = near.length
       ? ` Its interval is reached by ${near
           .slice(0, 3)
-          .map((row) => row.model)
+          .map((row) => nameOfModel(row))
           .join(", ")}${near.length > 3 ? ` and ${near.length - 3} more` : ""}.`
-      : " No other interval reaches its own.";
+      : lowOf(best) < highOf(best)
+        ? " No other interval reaches its own."
+        : " How certain that is cannot be said: its interval is not known.";
     return el(
       "p",
       { class: "answer", id: "answer" },
@@ -177,6 +182,7 @@ class Fastest {
       el("b", {}, best.model),
       ` (${cellOf(best, ["device"]) || "one cell"}): ${timeText(best)}, grade ${best.ratio_grade ?? best.grade ?? "unknown"}.`,
       also,
+      left,
     );
   }
 

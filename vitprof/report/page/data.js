@@ -102,6 +102,9 @@ const FACETS = [
   { key: "precision", label: "Precision" },
   { key: "batch", label: "Batch" },
   { key: "size", label: "Size" },
+  { key: "threads", label: "Threads" },
+  { key: "region", label: "Timed" },
+  { key: "protocol_hash", label: "Protocol" },
   { key: "grade", label: "Grade" },
   { key: "outcome", label: "Outcome" },
   { key: "change", label: "Change" },
@@ -165,12 +168,17 @@ function cellOf(row, skipped = []) {
     ["device", row.device],
     ["backend", row.backend],
     ["threads", row.threads !== null && `${row.threads} thread${row.threads === 1 ? "" : "s"}`],
+    ["region", row.region],
+    ["protocol_hash", row.protocol_hash && `protocol ${row.protocol_hash}`],
   ];
   return parts
     .filter(([key, text]) => text && varies(key) && !skipped.includes(key))
     .map(([, text]) => text)
     .join(" · ");
 }
+
+// With its size, where models are there at several.
+const nameOfModel = (row) => (row.size && varies("size") ? `${row.model} · ${row.size} px` : row.model);
 
 const varies = (() => {
   const known = new Map();

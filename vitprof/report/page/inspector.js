@@ -12,7 +12,7 @@ const FACTS = [
     "ratio to the reference",
     (row) =>
       row.ratio !== null &&
-      `${significant(row.ratio)}${row.ratio_half_share ? ` ± ${percent(row.ratio_half_share)}` : ""}`,
+      `${significant(row.ratio)}${row.ratio_half_share ? ` ± ${percent(row.ratio_half_share)}` : ""} (${row.reference})`,
   ],
   ["grade", (row) => [row.grade, row.ratio_grade && `ratio ${row.ratio_grade}`].filter(Boolean).join(", ")],
   ["since the last run", (row) => changeText(row)],

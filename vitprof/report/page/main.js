@@ -3,6 +3,8 @@
 const hasOneReference =
   new Set(ROWS.filter((row) => !row.void).map((row) => `${row.reference} ${row.protocol_hash}`)).size === 1 &&
   ROWS.some((row) => row.ratio !== null);
+// Of what failed there is nothing to draw.
+const hasPlot = ROWS.some((row) => row.outcome !== "failed");
 const state = {
   x: NUMBER.macs ? "macs" : NUMBERS[0]?.key,
   y: [hasOneReference ? "ratio" : "ms", "image_ms", "instructions"].find((key) => NUMBER[key]) ?? NUMBERS[0]?.key,
@@ -66,15 +68,16 @@ const COLUMNS = [
         cell: (row) => verdictMark(row.change),
       })
     : null,
-  ...["size", "batch", "precision", "device", "backend", "threads"].map(
+  ...["size", "batch", "precision", "device", "backend", "threads", "region", "protocol_hash"].map(
     (key) =>
       varies(key) &&
-      text(key, key, {
+      text(key, FACET[key].label.toLowerCase(), {
         isNumber: ["batch", "threads", "size"].includes(key),
         value: (row) => (key === "size" ? row.pixels : row[key]),
         cell: (row) => row[key] ?? "",
       }),
   ),
+  timed("instructions", "M instructions"),
   timed("images_per_s", "images/s"),
   number("macs", "GMAC"),
   number("params", "M params"),
@@ -86,7 +89,7 @@ const COLUMNS = [
   timed("joules", "mJ/image"),
   number("top1", "top-1 %"),
   text("outcome", "outcome", {
-    isExtra: !varies("outcome"),
+    isExtra: ROWS.every((row) => row.outcome === "ok"),
     cell: (row) => (row.outcome === "ok" ? "ok" : el("span", { class: "bad" }, row.outcome)),
   }),
   ...[
@@ -105,7 +108,6 @@ const COLUMNS = [
     "load_ms",
     "build_ms",
     "first_ms",
-    "instructions",
     "placed_share",
     "rss_measuring_bytes",
     "joules_above_idle",
@@ -126,7 +128,7 @@ function refresh() {
 }
 
 function drawPlot(rows = plot.last?.rows ?? ROWS) {
-  if (!NUMBERS.length) return;
+  if (!hasPlot) return;
   const [x, y] = [NUMBER[state.x], NUMBER[state.y]];
   const shown = { rows, x, y, xLog: state.xLog, yLog: state.yLog, colour: state.colour, marked: state.marked };
   // The front is one of two numbers: against others it says nothing.
@@ -165,6 +167,11 @@ function pickAndShow(row, event) {
   goTo("explore");
 }
 
+// A filter on each of these that tells rows apart.
+function only(one, keys) {
+  return Object.fromEntries(keys.filter((key) => varies(key)).map((key) => [key, [one[key]]]));
+}
+
 function setAxes(x, y, colour = state.colour) {
   Object.assign(state, { x, y, colour, xLog: NUMBER[x].log, yLog: NUMBER[y].log });
   drawControls();
@@ -180,30 +187,29 @@ function pickInversion(one) {
     "family",
   );
   state.marked = [slow, fast];
-  const asked = {
-    device: [group.device],
-    backend: [group.backend],
-    precision: [group.precision],
-    ...(group.batch === null ? {} : { batch: [group.batch] }),
-  };
-  filters.set(asked);
+  const keys = ["device", "backend", "precision", "batch", "threads", "protocol_hash"];
+  filters.set(only(group, keys));
   mark([slow, fast]);
   fill(show("why"), [
-    el("b", {}, slow.model),
+    el("b", {}, nameOfModel(slow)),
     ` has ${significant(one.macs_ratio, 2)} times the MACs of `,
-    el("b", {}, fast.model),
+    el("b", {}, nameOfModel(fast)),
     ` and takes ${significant(one.time_ratio, 3)} times as long: ${one.reason === "unexplained" ? "nothing that was counted explains it" : one.reason}.`,
+    gradesOf(one).includes("C") && ` Not to be relied on: the grades of the two times are ${gradesOf(one)}.`,
   ]);
   show("why").hidden = false;
   goTo("explore");
 }
 
 function showFront({ device, group, budget, front }) {
-  const y = group.parts[3] === null ? (front[0]?.ms === null ? "image_ms" : "ms") : "ratio";
+  const [batch, region, protocol_hash, reference] = group.parts;
+  const y = reference === null ? (group.rows[0].ms === null ? "image_ms" : "ms") : "ratio";
+  mark([]);
   state.front = { rows: front, x: budget, y };
   show("why").hidden = true;
   setAxes(budget, y, new Set(group.rows.map((row) => row.backend)).size > 1 ? "backend" : "family");
-  filters.set({ device: [device], batch: [group.parts[0]] });
+  const asked = { device, batch, region, protocol_hash };
+  filters.set(only(asked, Object.keys(asked)));
 }
 
 const QUESTIONS = {
@@ -319,7 +325,7 @@ drawColumnPicker();
 showColumns();
 drawGroups(show("groups"));
 drawTroubles(show("failures-list"), REPORT.failures, "Nothing failed.", pickAndShow);
-drawTroubles(show("broken-list"), REPORT.broken, "All checked outputs are the models' own.", pickAndShow);
+drawTroubles(show("broken-list"), REPORT.broken, "None was found.", pickAndShow);
 drawTroubles(show("warnings-list"), REPORT.warnings, "No warnings.", pickAndShow);
 drawConditions();
 changes.open(null);
@@ -329,5 +335,6 @@ show("reset").onclick = () => {
   show("why").hidden = true;
   filters.set({});
 };
+for (const id of ["axes", "plot-box"]) show(id).hidden = !hasPlot;
 refresh();
 plot.drawing.then(() => document.documentElement.setAttribute("data-ready", ""));

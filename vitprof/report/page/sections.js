@@ -71,13 +71,16 @@ function drawGroups(host) {
   }).show(GROUPS);
 }
 
+const gradesOf = ({ group, slow, fast }) =>
+  [slow, fast].map((row) => (group.reference ? row.ratio_grade : row.grade) ?? "none").join(", ");
+
 function inversionTable(host, onpick) {
   const table = new Table(host, {
     caption: "Inversions: fewer MACs, yet slower",
     empty: "No pair has far fewer MACs and takes far longer.",
     columns: [
-      { key: "slower", label: "slower", class: "name", value: (one) => one.slow.model },
-      { key: "faster", label: "faster", class: "name", value: (one) => one.fast.model },
+      { key: "slower", label: "slower", class: "name", value: (one) => nameOfModel(one.slow) },
+      { key: "faster", label: "faster", class: "name", value: (one) => nameOfModel(one.fast) },
       {
         key: "macs",
         label: "MACs ÷",
@@ -95,6 +98,10 @@ function inversionTable(host, onpick) {
         value: (one) => one.time_ratio,
         cell: (one) => `${significant(one.time_ratio, 3)}×`,
       },
+      // Of a time that is not sound the ratio is not either.
+      ...(INVERSIONS.some((one) => gradesOf(one).includes("C"))
+        ? [{ key: "grades", label: "grades", title: "of the slower, of the faster", value: gradesOf }]
+        : []),
       { key: "reason", label: "why", class: "words", value: (one) => one.reason },
       { key: "group", label: "group", class: "words", value: (one) => groupWords(one.group) },
     ],
@@ -178,6 +185,7 @@ function drawFacts(host, caption, columns, rows, empty) {
 }
 
 function drawConditions() {
+  const hasBefore = REPORT.runs.some((run) => run.role === "before");
   drawFacts(
     show("runs"),
     "Runs",
@@ -205,7 +213,7 @@ function drawConditions() {
       ["rows", "rows"],
     ],
     REPORT.environment,
-    "Nothing known is different from the last run.",
+    hasBefore ? "Nothing known is different from the last run." : "No earlier run to compare with.",
   );
   drawFacts(
     show("placements"),
@@ -220,7 +228,7 @@ function drawConditions() {
       ["run", "before: run"],
     ],
     REPORT.placements,
-    "No change of placement.",
+    hasBefore ? "No change of placement." : "No earlier run to compare with.",
   );
   drawFacts(
     show("protocols"),

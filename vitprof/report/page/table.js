@@ -127,7 +127,8 @@ class Table {
 
   turner(from, count) {
     const total = this.sorted.length;
-    if (total <= count) return el("p", { class: "turner quiet" }, `${total.toLocaleString("en-US")} rows`);
+    if (total <= count)
+      return el("p", { class: "turner quiet" }, `${total.toLocaleString("en-US")} ${total === 1 ? "row" : "rows"}`);
     const turn = (by) => () => {
       this.page += by;
       this.draw();
