@@ -100,12 +100,14 @@ def interval_text(one: GatedCell) -> str:
 
 
 def remark_of(one: GatedCell) -> str:
-    """Why, what was done to be sure, what else differs, what to do next; "" for a fine cell with nothing to add."""
+    """Why, what was done to be sure, what else differs, what to do next; "" where the verdict says it all."""
+    if one.verdict is GateVerdict.NEW:
+        return ""
     parts = [
         one.judgement.reason,
         _verified_text(one),
         f"also differs: {', '.join(one.confounders)}" if one.confounders else "",
-        f"next: {one.remedy}" if one.remedy and one.verdict is not GateVerdict.NEW else "",
+        f"next: {one.remedy}" if one.remedy else "",
     ]
     return "; ".join(part for part in parts if part)
 
