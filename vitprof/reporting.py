@@ -84,7 +84,8 @@ def report_of(question: Question, places: Places) -> Report:
     from vitprof.store.results import open_store
 
     with open_store(places.ready_store()) as store:
-        run = None if question.is_all else _asked(store, question.run)
+        # The latest is not what gate has measured once more: that is a part of the run before.
+        run = None if question.is_all else store.latest() if question.run == "latest" else store.run(question.run)
         rows = store.rows(run=run.id) if run else store.rows()
         if not rows:
             raise _nothing(places, run)
@@ -93,23 +94,12 @@ def report_of(question: Question, places: Places) -> Report:
         material = _Material(
             read,
             # What a sweep has yet to measure is not gone.
-            [] if run is None or _is_unfinished(run) else _gone(store, read, run.id),
+            [] if run is None or run.is_unfinished else _gone(store, read, run.id),
             _points(store, read),
             {one.id: one for one in store.runs()},
             {hash: store.protocol_of(hash) or {} for hash in hashes},
         )
     return _report(run.id if run else "", material, question.accuracies)
-
-
-def _asked(store: Store, text: str) -> StoredRun:
-    """The run of that name. The latest is not what gate has measured once more: that is a part of the run before."""
-    if text != "latest":
-        return store.run(text)
-    from vitprof.store.runs import GATE, IMPORT
-
-    measured = (one for one in store.runs() if not one.command.startswith((IMPORT, GATE)))
-    # A sweep that has just begun is a run without rows.
-    return next((one for one in measured if store.rows(run=one.id, is_all=True, limit=1)), None) or store.run(text)
 
 
 @dataclass(frozen=True)
@@ -150,7 +140,7 @@ def _report(subject: str, material: _Material, accuracies: Accuracies | None) ->
         versions=_versions(rows),
         vitprof_versions=_distinct(row.document["vitprof_version"] for row in rows),
         left_out=tuple(sorted({_left_out(one) for one in material.points if isinstance(one, LeftOut)})),
-        is_unfinished=subject in material.runs and _is_unfinished(material.runs[subject]),
+        is_unfinished=subject in material.runs and material.runs[subject].is_unfinished,
     )
 
 
@@ -160,10 +150,6 @@ def _place(one: _Read) -> tuple[object, ...]:
     Two files of one name are told apart by the folder, which is not shown: their order must not be that of the store.
     """
     return (cell_of(one.row), one.row["started_at"] or "", one.stored.run, one.stored.document["model"])
-
-
-def _is_unfinished(run: StoredRun) -> bool:
-    return run.plan_hash is not None and run.finished_at is None
 
 
 def _read(store: Store, rows: Sequence[StoredRow]) -> list[_Read]:

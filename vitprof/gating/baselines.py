@@ -17,7 +17,7 @@ from vitprof.gating.again import VERIFICATION
 from vitprof.gating.levels import of_this_level
 from vitprof.measurements import Grade, StopReason
 from vitprof.reports import Cell
-from vitprof.store.runs import IMPORT, Gate, StoredRun
+from vitprof.store.runs import Gate, StoredRun
 from vitprof.store.wanted import Wanted
 
 if TYPE_CHECKING:
@@ -50,11 +50,7 @@ _LOOKED_THROUGH = 500
 
 def candidate_of(store: Store, named: str | None) -> StoredRun:
     """The run of that name; None and `latest`: the newest that measured something. `UsageError` where there is none."""
-    if named not in (None, "latest"):
-        return store.run(str(named))
-    measured = (one for one in store.runs() if not one.command.startswith(IMPORT) and one.command not in _OWN)
-    # A sweep that has just begun is a run without rows.
-    return next((one for one in measured if store.rows(run=one.id, is_all=True, limit=1)), None) or store.run("latest")
+    return store.latest() if named in (None, "latest") else store.run(str(named))
 
 
 def key_of(row: _Row) -> Cell:

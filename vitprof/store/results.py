@@ -28,7 +28,7 @@ from vitprof.store.columns import columns_of
 from vitprof.store.database import chunks, compact, insert_new, locked, size_bytes, storable, told, writer
 from vitprof.store.inserting import Incoming
 from vitprof.store.opening import opened_store
-from vitprof.store.runs import IMPORT, Gate, Origin, StoredRun
+from vitprof.store.runs import GATE, IMPORT, Gate, Origin, StoredRun
 from vitprof.store.schema import (
     CELLS,
     META,
@@ -218,6 +218,18 @@ class Store:
             what = "no results" if text == "latest" else f"no run '{text}'"
             raise UsageError(f"{self.shown} has {what}", remedy="list its runs with: vitprof results list --all")
         return found
+
+    def latest(self) -> StoredRun:
+        """The newest run with rows that neither came from a file nor were measured by gate, to be sure of others.
+
+        Where there is none, whatever `run("latest")` finds; `UsageError` where that is nothing.
+        """
+        others = (~RUNS.c.command.startswith(IMPORT), ~RUNS.c.command.startswith(GATE))
+        chosen = select(RUNS).where(*others, exists().where(RESULTS.c.run == RUNS.c.id))
+        with self.reading() as connection:
+            newest = connection.execute(chosen.order_by(RUNS.c.started_at.desc(), RUNS.c.id.desc()).limit(1))
+            found = newest.mappings().first()
+        return self.run("latest") if found is None else StoredRun(**found)
 
     def meant(self, wanted: Wanted) -> Wanted:
         """The same with the whole id of its run, where that was given by its beginning or as `latest`.

@@ -49,6 +49,11 @@ class StoredRun:
     # One of `Gate`; None: it was not judged.
     gate: str | None = None
 
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether it is a sweep that has yet to measure cells."""
+        return self.plan_hash is not None and self.finished_at is None
+
 
 def new_run(command: str, *, plan: str | None = None, plan_hash: str | None = None) -> StoredRun:
     """A run that begins now, under an id that no other has."""
