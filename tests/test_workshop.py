@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.processes import runs, wait_for
 from vitprof.errors import UsageError, VitprofError
 from vitprof.report.progress import NoProgress
 from vitprof.workshop import Workshop
@@ -53,11 +53,9 @@ def test_what_the_process_prints_stays_off_standard_output(tmp_path: Path, capfd
 
 
 def test_after_an_interruption_the_process_is_gone(tmp_path: Path) -> None:
-    pid = 0
+    preparing = []
     with pytest.raises(KeyboardInterrupt), Workshop(tmp_path, NoProgress()) as workshop:
-        pid = workshop.elsewhere("export", "resnet50", os.getpid)
+        preparing.append(psutil.Process(workshop.elsewhere("export", "resnet50", os.getpid)))
         raise KeyboardInterrupt
-    end = time.monotonic() + 10
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    assert preparing
+    wait_for(lambda: not runs(preparing[0]))

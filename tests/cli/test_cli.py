@@ -15,6 +15,7 @@ import psutil
 import pytest
 from onnx import TensorProto, helper
 
+from tests.processes import command_of, runs, started_by, wait_for
 from vitprof.devices.profiles import reference_model
 from vitprof.places import Places
 
@@ -191,23 +192,12 @@ def running() -> Iterator[Running]:
 
 
 def _runners_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    try:
-        children = psutil.Process(process.pid).children(recursive=True)
-        return [child for child in children if any("runner-" in word for word in child.cmdline())]
-    except psutil.NoSuchProcess:
-        return []
-
-
-def _wait_for(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + _WAIT_S
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
+    return [child for child in started_by(process.pid) if any("runner-" in word for word in command_of(child))]
 
 
 def _wait_for_counted_rounds(here: Places, before: set[Path]) -> None:
     """Until the journal that is new has rounds after the warm-up."""
-    _wait_for(lambda: any('"is_warm_up":false' in path.read_text() for path in _journals(here) - before))
+    wait_for(lambda: any('"is_warm_up":false' in path.read_text() for path in _journals(here) - before))
 
 
 def _journals(here: Places) -> set[Path]:
@@ -217,7 +207,7 @@ def _journals(here: Places) -> set[Path]:
 def test_ctrl_c_while_measuring_shows_and_keeps_what_was_measured(running: Running, here: Places) -> None:
     before = _journals(here)
     process = running("latency", TINY, "--effort", "strict", "--threads", "1", "--json", "-")
-    _wait_for(lambda: len(_runners_of(process)) == 2)
+    wait_for(lambda: len(_runners_of(process)) == 2)
     _wait_for_counted_rounds(here, before)
     runners = _runners_of(process)
     process.send_signal(signal.SIGINT)
@@ -226,7 +216,7 @@ def test_ctrl_c_while_measuring_shows_and_keeps_what_was_measured(running: Runni
     assert "interrupted" in err and "Traceback" not in err
     [row] = json.loads(out)["results"]
     assert row["latency_ns"]["samples"] > 0 and row["latency_ns"]["stop_reason"] == "interrupted"
-    assert not any(runner.is_running() for runner in runners)
+    assert len(runners) == 2 and not any(map(runs, runners))
 
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.3, 0.8])
@@ -234,7 +224,7 @@ def test_ctrl_c_before_anything_is_measured_ends_at_once(running: Running, delay
     process = running("latency", TINY, "--effort", "strict")
     time.sleep(0.15 + delay_s)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=10)
+    _, err = process.communicate(timeout=_WAIT_S)
     # In the first tenths of a second Python itself may still be starting: it dies of the signal.
     assert process.returncode in (130, -signal.SIGINT)
     assert process.returncode != 130 or "Traceback" not in err
@@ -242,13 +232,14 @@ def test_ctrl_c_before_anything_is_measured_ends_at_once(running: Running, delay
 
 def test_ctrl_c_while_a_model_is_exported_ends_the_exporter(running: Running, tmp_path: Path) -> None:
     process = running("export", "resnet18", "--seed", str(time.time_ns() % 10**6), "-o", str(tmp_path))
-    _wait_for(lambda: psutil.Process(process.pid).children(recursive=True))
+    wait_for(lambda: started_by(process.pid))
     time.sleep(1.5)
-    children = psutil.Process(process.pid).children(recursive=True)
+    children = started_by(process.pid)
+    assert children
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=15)
+    _, err = process.communicate(timeout=_WAIT_S)
     assert process.returncode == 130 and "Traceback" not in err
-    _wait_for(lambda: not any(child.is_running() for child in children))
+    wait_for(lambda: not any(map(runs, children)))
     assert not list(tmp_path.glob("*.onnx"))
 
 
@@ -257,7 +248,7 @@ def test_a_runner_killed_while_measuring_is_a_failed_row_with_its_samples(runnin
     # One long set: killed between two sets, it would be missed by nobody.
     options = ("--effort", "quick", "--measure", "60s", "--threads", "1", "--json", "-", "--samples")
     process = running("latency", TINY, *options)
-    _wait_for(lambda: len(_runners_of(process)) == 2)
+    wait_for(lambda: len(_runners_of(process)) == 2)
     _wait_for_counted_rounds(here, before)
     # The cell is started after the reference.
     cell = max(_runners_of(process), key=lambda runner: runner.create_time())
@@ -272,11 +263,11 @@ def test_a_runner_killed_while_measuring_is_a_failed_row_with_its_samples(runnin
 
 def test_runners_end_when_vitprof_is_killed(running: Running) -> None:
     process = running("latency", TINY, "--effort", "strict", "--threads", "1")
-    _wait_for(lambda: len(_runners_of(process)) == 2)
+    wait_for(lambda: len(_runners_of(process)) == 2)
     runners = _runners_of(process)
     process.kill()
     process.wait()
-    _wait_for(lambda: not any(runner.is_running() and runner.status() != "zombie" for runner in runners))
+    wait_for(lambda: not any(map(runs, runners)))
 
 
 def test_a_broken_pipe_is_no_traceback() -> None:

@@ -8,13 +8,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.curves import MS, write_device, write_model
+from tests.processes import wait_for
 from vitprof.cli.throughput import batches_from_text, sizes_from_text
 from vitprof.errors import UsageError
 from vitprof.store.results import open_store
@@ -119,10 +119,8 @@ def test_ctrl_c_shows_and_keeps_what_was_measured(data: Path, tmp_path: Path) ->
     file = tmp_path / "out.json"
     words = _words(model, "--size", "32", "--device-file", device, *QUICK, "--json", file)
     process = subprocess.Popen(words, env={**os.environ, "VITPROF_DATA_DIR": str(data)}, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not (data / "results.sqlite").is_file() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(0.5)
+    # A batch of 1 has been measured where the next one is ready.
+    wait_for(lambda: any(run.read_text().count('"kind":"ready"') >= 2 for run in (data / "runs").glob("*.jsonl")))
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
     [curve] = _curves(file.read_text())

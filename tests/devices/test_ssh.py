@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -18,6 +19,7 @@ import psutil
 import pytest
 
 from tests.devices.sshd import Sshd, device, running
+from tests.processes import command_of, runs, started_by
 from vitprof.devices import setup
 from vitprof.devices.shipping import Parcels
 from vitprof.devices.site import connected
@@ -196,7 +198,7 @@ def test_an_upload_that_was_cut_goes_on_from_there(
         inodes.append(part.stat().st_ino)
         if what == "sshd":
             board.cut()
-        for one in _clients() if what == "ssh" else board.processes() if what == "keeper" else ():
+        for one in _clients(os.getpid()) if what == "ssh" else board.processes() if what == "keeper" else ():
             with contextlib.suppress(psutil.NoSuchProcess):
                 one.kill()
 
@@ -236,19 +238,14 @@ def test_two_who_send_the_same_file_do_not_mix(board: Sshd, tmp_path: Path, here
     assert Path(paths[0]).read_bytes() == content and not list(board.files.glob("*.part"))
 
 
-def _clients() -> list[psutil.Process]:
-    """The ssh clients that this process has started."""
-    return [one for one in psutil.Process().children(recursive=True) if one.name() == "ssh"]
+def _clients(pid: int) -> list[psutil.Process]:
+    """The ssh clients that a process has started."""
+    return [one for one in started_by(pid) if Path((command_of(one) or [""])[0]).name == "ssh"]
 
 
 def _runners(board: Sshd) -> list[psutil.Process]:
-    found = []
-    for one in board.processes():
-        # It may end between the two.
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if any("runner" in word or ".zip" in word for word in one.cmdline()[1:2]):
-                found.append(one)
-    return found
+    is_runner = re.compile("runner|[.]zip").search
+    return [one for one in board.processes() if any(map(is_runner, command_of(one)[1:2]))]
 
 
 @pytest.mark.parametrize(
@@ -260,7 +257,7 @@ def test_whatever_is_killed_while_it_measures_the_next_one_measures(
 ) -> None:
     link, other = _started(transport), _started(transport)
     assert _measures(link)
-    victims = {"sshd": board.sessions, "ssh": _clients, "runner": lambda: _runners(board)}[what]()
+    victims = {"sshd": board.sessions, "ssh": lambda: _clients(os.getpid()), "runner": lambda: _runners(board)}[what]()
     assert victims
     for one in victims:
         one.kill()
@@ -294,11 +291,11 @@ def test_a_host_that_is_killed_leaves_nothing_running_there(board: Sshd, here: P
     )
     assert host.stdout and host.stdout.readline() == b"up\n"
     assert _runners(board)
-    clients = [one for one in psutil.Process(host.pid).children(recursive=True) if one.name() == "ssh"]
+    clients = _clients(host.pid)
     host.send_signal(signal.SIGKILL)
     host.wait()
     assert board.is_quiet()
-    assert not [one for one in clients if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+    assert clients and not any(map(runs, clients))
 
 
 def test_a_runner_ends_at_its_deadline_there(transport: SshTransport) -> None:

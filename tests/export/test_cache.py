@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from tests.processes import SPAWN, started, wait_for
 from vitprof.errors import ExitCode, VitprofError
 from vitprof.export import cache
 from vitprof.records import ModelSpec, Source
 
 from .made import SPEC, artifact, publish
-from .processes import SPAWN, started, wait_for
 
 KEY = cache.artifact_key(SPEC, "onnx")
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from tests.processes import SPAWN, started, wait_for
 from vitprof.errors import VitprofError
 from vitprof.export import cache, eviction, locks
 
 from . import made
-from .processes import SPAWN, started, wait_for
 
 
 def published(root: Path, *names: str, content: str = "x" * 1000) -> None:

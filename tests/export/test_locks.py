@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from tests.processes import SPAWN, started, wait_for
 from vitprof.export import cache, locks
 
 from . import made
-from .processes import SPAWN, started, wait_for
 
 KEY = made.key_of("resnet18")
 

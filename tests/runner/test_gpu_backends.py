@@ -24,6 +24,8 @@ from vitprof.runner.profiles import tensorrt as profiles
 from vitprof.runner.torch_devices import place_of
 from vitprof.runner.wire import Plan
 
+_WAIT_S = 60
+
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has an NVIDIA GPU")
 
 
@@ -39,11 +41,15 @@ without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine
     ],
     ids=lambda plan: plan.backend,
 )
-def test_a_runner_without_a_gpu_says_so_before_it_imports_anything(here: Places, plan: Plan) -> None:
+def test_a_runner_without_a_gpu_says_so_before_it_imports_anything(
+    here: Places, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("torch", "onnxruntime", "tensorrt", "tensorrt_rtx", "cuda"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('imported')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     link = LocalTransport(here.cache_root).start(plan)
     with pytest.raises(RunnerFailed) as caught:
-        # `import torch` alone takes longer.
-        link.receive(4)
+        link.receive(_WAIT_S)
     failure = caught.value.failure
     assert "NVIDIA" in failure.error and "\n" not in failure.error
     assert failure.stage == "load" and "--device local" in failure.remedy

@@ -17,7 +17,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
 
-from tests.export.processes import started, wait_for
+from tests.processes import started, wait_for
 from tests.report import samples
 from tests.store import version_1
 from vitprof.comparisons import Point

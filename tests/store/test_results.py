@@ -16,7 +16,7 @@ from sqlalchemy import func, insert, select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
-from tests.export.processes import started, wait_for
+from tests.processes import started, wait_for
 from tests.report import samples
 from vitprof.comparisons import LayerProfile, LayerSum, Point, ProfiledModel, TimedWork
 from vitprof.counts import Kind

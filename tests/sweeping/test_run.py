@@ -10,13 +10,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.devices.aarch64 import board_cache
+from tests.processes import wait_for
 from vitprof.devices.profiles import device, reference_model
 from vitprof.errors import ExitCode
 from vitprof.places import Places
@@ -90,13 +91,6 @@ def _devices_at_work(own: Places) -> int:
     return sum('"kind":"round"' in file.read_text() for file in (own.data_root / "runs").glob("*.jsonl"))
 
 
-def _wait_for(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + _WAIT_S
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
-
-
 def _started(plan: Path, own: Places, *more: str) -> subprocess.Popen[str]:
     words = ["sweep", str(plan), "--measure", "10x", "--store", str(own.store), "--json", "-", *more]
     return subprocess.Popen(
@@ -160,7 +154,7 @@ def test_a_sweep_that_is_ended_again_and_again_goes_on_with_the_group_that_was_n
     for how, devices in ((signal.SIGINT, 2), (signal.SIGKILL, 3)):
         process = _started(plan, own, "--resume")
         # In the middle of the second group, both times.
-        _wait_for(lambda: _devices_at_work(own) == devices or process.poll() is not None)  # noqa: B023 - waited for here
+        wait_for(lambda: _devices_at_work(own) == devices or process.poll() is not None)  # noqa: B023 - waited for here
         process.send_signal(how)
         out, err = process.communicate(timeout=_WAIT_S)
         assert f"goes on with run {begun.run.id}: {len(before)} of 2 cells are done" in err
