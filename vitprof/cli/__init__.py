@@ -93,6 +93,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         code = error.exit_code
         options.say(error.message, error.remedy)
         _show_traceback()
+    except KeyboardInterrupt:
+        # While the commands are put together; a command hears of it by itself.
+        code = ExitCode.INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has had enough; Python must not complain about it while it exits.
         sys.stderr.close()
