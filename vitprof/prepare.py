@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from vitprof.counts import Cost
 from vitprof.errors import UsageError, VitprofError, first_line
 from vitprof.export import cache, coreml_export, coreml_image, derive, litert_export, locks, trt_rtx_export
-from vitprof.export.inputs import dtype_of, input_count, seeded_inputs, seeded_pixels, write_tensors
+from vitprof.export.inputs import check_room, dtype_of, input_count, seeded_inputs, seeded_pixels, write_tensors
 from vitprof.export.onnx_export import BATCH_NAME, INPUT_NAME
 from vitprof.export.onnx_file import external_files, read_onnx
 from vitprof.models.dependencies import content_sha256, remember_source_files, source_files
@@ -228,6 +228,7 @@ def _from_module(spec: ModelSpec, format: str, cache_root: Path, trust: bool, no
     start = time.perf_counter()
     is_for_any_batch = spec.batch == ANY_BATCH
     loaded = load(dataclasses.replace(spec, batch=1) if is_for_any_batch else spec, trust)
+    check_room(loaded.input_shape, "uint8" if spec.image_input else "float32", cache_root)
     given, inputs = _images(spec, loaded)
     expected = _expected(spec, loaded, inputs)
     cost = count(loaded.module, loaded.input_shape)
@@ -330,6 +331,7 @@ def _from_file(spec: ModelSpec, cache_root: Path) -> Artifact:
     start = time.perf_counter()
     path = Path(spec.path or "")
     facts = read_onnx(path, spec.batch, spec.size)
+    check_room(facts.input_shape, facts.input_dtype, cache_root)
     cost = count_onnx(path, facts.input_shape, input_name=facts.input_name)
     beside = external_files(path)
     inputs = seeded_inputs(facts.input_shape, facts.input_dtype, input_count(spec.batch), spec.seed)

@@ -21,7 +21,8 @@ BYTES_PER_UNIT = {
     **{"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12},
     **{"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40},
 }
-_NUMBER_WITH_UNIT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zµ%]*)\s*", re.IGNORECASE)
+# More digits than anybody means would be infinite, or refused by Python.
+_NUMBER_WITH_UNIT = re.compile(r"\s*(\d{1,18}(?:\.\d+)?)\s*([a-zµ%]*)\s*", re.IGNORECASE)
 _SIZE = re.compile(r"(\d{1,10})(?:[x×](\d{1,10}))?", re.IGNORECASE)
 
 

@@ -195,6 +195,16 @@ def test_a_drifting_series_is_graded_c() -> None:
     assert relative is Grade.C and "drifting" in codes
 
 
+def test_nothing_falls_by_more_than_all_of_it() -> None:
+    # From 1 to a quarter, evenly on logarithms.
+    series = np.exp(np.linspace(0, math.log(0.25), 30))
+    samples = samples_from_ratios([series] * 3)
+    summary = summarise(samples, protocol(), batch=1, macs_per_image=None, reference_long_run_ns=None)
+    assert summary is not None
+    [told] = [doubt.detail for doubt in summary.warnings if doubt.code == "drifting"]
+    assert "moved by -75.0% or more" in told
+
+
 def test_an_unsteady_reference_caps_the_absolute_grade_only() -> None:
     random = np.random.default_rng(4)
     absolute, relative, codes = _graded(sets=_sets(), reference_mood=np.exp(random.normal(0, 0.1, 30)))

@@ -122,7 +122,7 @@ def test_ctrl_c_shows_and_keeps_what_was_measured(data: Path, tmp_path: Path) ->
     # A batch of 1 has been measured where the next one is ready.
     wait_for(lambda: any(run.read_text().count('"kind":"ready"') >= 2 for run in (data / "runs").glob("*.jsonl")))
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130
+    assert process.wait(120) == 130
     [curve] = _curves(file.read_text())
     assert curve["stopped_by"] == "interrupted" and curve["points"][0]["outcome"] == "ok" and curve["best_batch"]
 
@@ -156,7 +156,7 @@ def test_what_was_measured_is_shown_though_nothing_can_be_drawn(data: Path, tmp_
 def test_lists_of_batches_and_sizes() -> None:
     assert batches_from_text("auto") == () and batches_from_text("1, 8,64") == (1, 8, 64)
     assert sizes_from_text(None) == () and sizes_from_text("224,256x192,224") == ((224, 224), (256, 192))
-    for text in ("0", ",", "-1", "1.5", "", "3000000000"):
+    for text in ("0", ",", "-1", "1.5", "", "3000000000", "1" * 5000):
         with pytest.raises(UsageError, match="is no batch"):
             batches_from_text(text)
     for text in ("", "224,big", "0", "3000000000", "224x99999999999999999999"):

@@ -193,7 +193,7 @@ def _keys(text: str) -> set[str]:
     return set(re.findall(r"^\| `(\w+)", text, re.MULTILINE))
 
 
-@pytest.mark.parametrize("name", ["../local", "/etc/passwd", "a100.toml", "$(id)", "a\nb", ""])
+@pytest.mark.parametrize("name", ["../local", "/etc/passwd", "a100.toml", "$(id)", "a\nb", "", "a" * 5000])
 def test_a_name_is_not_a_path(name: str) -> None:
     with pytest.raises(UsageError, match="unknown device"):
         profiles.device(name)

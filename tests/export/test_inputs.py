@@ -3,7 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vitprof.export.inputs import input_count, seeded_inputs, seeded_pixels, write_tensors
+from vitprof.errors import VitprofError
+from vitprof.export.inputs import check_room, input_count, seeded_inputs, seeded_pixels, write_tensors
 
 
 @pytest.mark.parametrize(("batch", "count"), [(1, 4), (2, 2), (3, 2), (4, 1), (64, 1)])
@@ -40,3 +41,14 @@ def test_tensors_are_written_raw_and_back_to_back(tmp_path: Path) -> None:
     write_tensors(tmp_path / "inputs.bin", tensors)
     values = np.fromfile(tmp_path / "inputs.bin", dtype="<f4").reshape(3, 2, 3, 4, 4)
     assert np.array_equal(values, np.stack(tensors))
+
+
+@pytest.mark.parametrize("shape", [(2**31 - 1, 3, 224, 224), (1, 3, 2**31 - 1, 2**31 - 1)])
+def test_images_for_which_there_is_no_room_are_refused_before_any_is_made(
+    shape: tuple[int, int, int, int], tmp_path: Path
+) -> None:
+    told = r"^\d+ images of 3x\d+x\d+ take \S+ \S*B; .* free$"
+    with pytest.raises(VitprofError, match=told) as caught:
+        check_room(shape, "float32", tmp_path)
+    assert "smaller batch" in caught.value.remedy
+    check_room((64, 3, 32, 32), "float32", tmp_path / "none yet")

@@ -142,7 +142,16 @@ def test_a_file_is_looked_for_beside_the_plan_and_keeps_its_name(tmp_path: Path)
         # A home that nobody has, and no word of instructions where no device is left to count them on.
         ('models = ["~nobody-of-that-name/x.onnx"]', "~nobody-of-that-name/x.onnx: there is no such home"),
         (_ONE + 'devices = []\nmetrics = ["instructions"]', "line 2: key 'devices' is an empty list"),
-        (_ONE + f"batches = [{'1' * 5000}]", "is not TOML: Exceeds the limit"),
+        # What Python refuses to read, or reads and refuses to print.
+        (
+            _ONE + f"batches = [1,\n{'1' * 5000}]",
+            "line 3: a number of 5000 characters; the largest that may be meant is",
+        ),
+        *(
+            (_ONE + f"# '\n{key}0x{'f' * 5000}{end}", "line 3: a number of 5002 characters")
+            for key, end in (("batches = [", "]"), ("sizes = [", "]"), ("effort = ", ""), ("models2 = [{a = ", "}]"))
+        ),
+        (_ONE + f'devices = ["{"a" * 5000}"]', "line 2: key 'devices': unknown device 'aaa"),
         (_ONE + f"batches = {'[' * 5000}{']' * 5000}", "is not TOML: maximum recursion depth exceeded"),
     ],
 )

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from vitprof.sweeping.machines import Quiet
 from vitprof.sweeping.run import Begun, SweepRequest, Swept, begun_sweep, planned_sweep, sweep
 from vitprof.units import Amount
 
-_WAIT_S = 60.0
+_WAIT_S = 120.0
 _HERE = 'transport = "local"\nbackends = ["ort"]\n'
 _BEHIND_SSH = 'transport = "ssh"\nkind = "x86-cpu"\nchip = "x"\nbackends = ["ort"]\n'
 
@@ -276,9 +275,10 @@ def test_a_new_run_of_an_unfinished_plan_says_that_there_is_one(plan: Path, own:
 
 
 def test_nothing_is_exported_while_this_machine_is_measured_and_who_exports_goes_first() -> None:
-    quiet = Quiet(lambda: None)
+    measuring, may_end, waits = threading.Event(), threading.Event(), threading.Event()
+    # Asked by who waits.
+    quiet = Quiet(waits.set)
     said: list[str] = []
-    measuring, may_end = threading.Event(), threading.Event()
 
     def measure() -> None:
         with quiet.measuring():
@@ -297,7 +297,7 @@ def test_nothing_is_exported_while_this_machine_is_measured_and_who_exports_goes
     assert measuring.wait(_WAIT_S)
     second = threading.Thread(target=export)
     second.start()
-    time.sleep(0.1)
+    assert waits.wait(_WAIT_S)
     assert said == []
     may_end.set()
     first.join(_WAIT_S)

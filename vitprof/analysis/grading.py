@@ -6,6 +6,7 @@ its grade and adds a warning.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -37,6 +38,7 @@ class Evidence:
     ratio_half_width: float | None
     has_reference: bool
     reference_spread: float
+    # Both of logarithms.
     ratio_trends: tuple[float, ...]
     raw_trend: float
     cold_sets: int
@@ -159,7 +161,7 @@ def _of_machine(evidence: Evidence) -> Iterator[Doubt]:
     if evidence.throttled:
         yield Doubt("throttled", "the processor throttled during the run", "let it cool, then run again")
     if abs(evidence.raw_trend) > _DRIFT_RAW_SHARE:
-        detail = f"the raw times moved by {text_from_share(evidence.raw_trend)} from the first block to the last"
+        detail = f"the raw times moved by {_moved(evidence.raw_trend)} from the first block to the last"
         yield Doubt("machine drifted", detail, "trust the ratio to the reference, not the milliseconds")
     if evidence.two_speeds:
         fast_ns, slow_ns, slow_share = evidence.two_speeds
@@ -171,13 +173,18 @@ def _of_machine(evidence: Evidence) -> Iterator[Doubt]:
         yield Doubt("unsteady machine", detail, "trust the ratio to the reference, not the milliseconds")
 
 
+def _moved(trend: float) -> str:
+    """A rise on logarithms as a share: one of -1 leaves 37 %, and nothing falls by more than all of it."""
+    return text_from_share(math.expm1(trend))
+
+
 def _of_measurement(evidence: Evidence, protocol: Protocol) -> Iterator[Doubt]:
     if evidence.cold_sets:
         detail = f"{evidence.cold_sets} of {evidence.sets} sets were not steady when the warm-up ended"
         yield Doubt("warm-up not reached", detail, "run again on a quieter machine, or with --effort strict")
     if abs(evidence.drift) > _DRIFT_RATIO_SHARE:
         what = "the ratio to the reference" if evidence.has_reference else "the time"
-        detail = f"{what} moved by {text_from_share(evidence.drift)} or more in every set"
+        detail = f"{what} moved by {_moved(evidence.drift)} or more in every set"
         yield Doubt("drifting", detail, "let the machine settle; look for a leak if it repeats")
     if evidence.disturbed_share > _DISTURBED_CELL_SHARE:
         share = text_from_share(evidence.disturbed_share, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -167,7 +168,8 @@ def batches_from_text(text: str) -> tuple[int, ...]:
     if text.strip() == _SEARCH:
         return ()
     names = options.names_from_list(text)
-    wrong = [name for name in names or (text,) if not name.isdecimal() or not 1 <= int(name) <= MOST]
+    # Python makes no int of thousands of digits.
+    wrong = [name for name in names or (text,) if not re.fullmatch(r"\d{1,10}", name) or not 1 <= int(name) <= MOST]
     if wrong:
         raise UsageError(f"--batch '{wrong[0]}' is no batch", remedy="write --batch auto, or a list: --batch 1,8,64")
     return tuple(map(int, names))

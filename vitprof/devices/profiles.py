@@ -114,7 +114,7 @@ def device(name: str, device_file: Path | None = None) -> Device:
         return read_profile(device_file)
     for folder in (user_folder(), shipped_folder()):
         path = folder / f"{name}.toml"
-        if path.parent == folder and path.is_file():
+        if path.parent == folder and _is_file(path):
             return read_profile(path)
     known = [one.name for one in devices()]
     near = difflib.get_close_matches(name, known, n=3) or known
@@ -123,6 +123,14 @@ def device(name: str, device_file: Path | None = None) -> Device:
         remedy=f"list them with: vitprof devices list; or write {user_folder() / (_safe(name) + '.toml')}",
         stage="device",
     )
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        # A name of more letters than a file's may have.
+        return False
 
 
 def devices() -> tuple[Device, ...]:

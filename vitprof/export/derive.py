@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from vitprof.errors import VitprofError, first_line
 from vitprof.export import cache
-from vitprof.export.inputs import input_count, seeded_inputs, write_tensors
+from vitprof.export.inputs import check_room, input_count, seeded_inputs, write_tensors
 from vitprof.export.parity import compare, read_tensors
 from vitprof.export.quiet import silenced
 from vitprof.records import Artifact, ModelSpec, ParityVerdict, Precision
@@ -80,6 +80,7 @@ def at_batch(base: Artifact, spec: ModelSpec, cache_root: Path, key: str) -> Art
     """`base`, a file for every batch, with inputs and expected outputs for `spec.batch` images; no new export."""
     import numpy as np
 
+    check_room((spec.batch, *base.input_shape[1:]), base.input_dtype, cache_root)
     images = _images_of(base)
     count = input_count(spec.batch)
     places = [[(i * spec.batch + k) % len(images) for k in range(spec.batch)] for i in range(count)]

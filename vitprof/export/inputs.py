@@ -6,8 +6,13 @@ Never zeros: sparse or skipped work would flatter some runtimes, and a parity ch
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from vitprof.errors import VitprofError
+from vitprof.runner.sensors import memory_available_bytes
+from vitprof.units import text_from_bytes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,11 +20,45 @@ if TYPE_CHECKING:
 
 # Four images tell a swapped axis or a batch mix-up from chance, and cost little to run through torch.
 MIN_IMAGES = 4
+# Images are held twice: as they are drawn or put together, and as the bytes that are written.
+_COPIES = 2
 
 
 def input_count(batch: int) -> int:
     """How many inputs of `batch` images hold at least `MIN_IMAGES` images."""
     return max(1, math.ceil(MIN_IMAGES / batch))
+
+
+def check_room(shape: tuple[int, ...], dtype: str, cache_root: Path) -> None:
+    """`VitprofError` where memory here or the disk of the cache cannot hold the inputs for (N, C, H, W) `shape`.
+
+    Asked before any is made: a batch of millions would fill either first, and then fail for whoever else needs it.
+    """
+    batch, *image = shape
+    images = batch * input_count(batch)
+    needed = images * math.prod(image) * dtype_of(dtype).itemsize
+    memory, disk = memory_available_bytes(), _free_bytes(cache_root)
+    lacking, room = None, ""
+    if disk is not None and needed > disk:
+        lacking = f"the disk of {cache_root} has {text_from_bytes(disk)} free"
+        room = "set VITPROF_CACHE_DIR to a folder with more room"
+    elif memory is not None and _COPIES * needed > memory:
+        lacking = f"to write them takes {_COPIES} times that of memory, of which {text_from_bytes(memory)} are free"
+        room = "close other programs"
+    if lacking:
+        raise VitprofError(
+            f"{images} images of {'x'.join(map(str, image))} take {text_from_bytes(needed)}; {lacking}",
+            remedy=f"take a smaller batch or size, or {room}",
+            stage="export",
+        )
+
+
+def _free_bytes(folder: Path) -> int | None:
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        # Whoever writes there says what is wrong with it.
+        return None
 
 
 def seeded_inputs(shape: tuple[int, ...], dtype: str, count: int, seed: int) -> list[npt.NDArray[np.floating]]:

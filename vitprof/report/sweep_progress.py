@@ -41,8 +41,8 @@ class SweepProgress(Protocol):
     def of(self, place: str) -> Progress:
         """Told of the steps on one machine, or of the exports made for it."""
 
-    def group_done(self, machine: str, cells: int, failed: int, seconds: float) -> None:
-        """So many cells of a group are stored; they took that long."""
+    def group_done(self, machine: str, cells: int, failed: int, seconds: float, left_s: float) -> None:
+        """So many cells of a group are stored; they took that long, and what is left there may take `left_s`."""
 
     def machine_done(self, machine: str) -> None:
         """Nothing more is measured there; cells that are left have to wait for another time."""
@@ -58,21 +58,16 @@ class Tally:
         self.total = self.done = self.failed = self.given_up = 0
         self._now = now
         self._left: dict[str, Share] = {}
-        self._seen: dict[str, Share] = {}
 
     def begin(self, shares: Mapping[str, Share], done: int) -> None:
         self._left = dict(shares)
         self.done = done
         self.total = done + sum(share.cells for share in shares.values())
 
-    def group_done(self, machine: str, cells: int, failed: int, seconds: float) -> None:
+    def group_done(self, machine: str, cells: int, failed: int, left_s: float) -> None:
         self.done += cells
         self.failed += failed
-        left, seen = self._left[machine], self._seen.get(machine, Share(0, 0.0))
-        self._seen[machine] = seen = Share(seen.cells + cells, seen.seconds + seconds)
-        per_cell_s = seen.seconds / seen.cells if seen.cells else 0.0
-        rest = max(0, left.cells - cells)
-        self._left[machine] = Share(rest, rest * per_cell_s)
+        self._left[machine] = Share(max(0, self._left[machine].cells - cells), left_s)
 
     def machine_done(self, machine: str) -> None:
         self.given_up += self._left.pop(machine).cells
@@ -100,7 +95,7 @@ class NoSweepProgress:
 
         return NoProgress()
 
-    def group_done(self, machine: str, cells: int, failed: int, seconds: float) -> None:
+    def group_done(self, machine: str, cells: int, failed: int, seconds: float, left_s: float) -> None:
         pass
 
     def machine_done(self, machine: str) -> None:
@@ -127,9 +122,9 @@ class SweepLog:
     def of(self, place: str) -> Progress:
         return WaitProgress(self._stream, self._clock)
 
-    def group_done(self, machine: str, cells: int, failed: int, seconds: float) -> None:
+    def group_done(self, machine: str, cells: int, failed: int, seconds: float, left_s: float) -> None:
         with self._lock:
-            self._tally.group_done(machine, cells, failed, seconds)
+            self._tally.group_done(machine, cells, failed, left_s)
             what = f"{cells} cell{'' if cells == 1 else 's'} in {seconds:.0f} s"
             self._write(f"{plain(machine)}: {what}; {self._tally.text}")
 
@@ -177,9 +172,9 @@ class SweepTerminal:
         with self._lock:
             return self._places.setdefault(place, _Place(place, self._changed))
 
-    def group_done(self, machine: str, cells: int, failed: int, seconds: float) -> None:
+    def group_done(self, machine: str, cells: int, failed: int, seconds: float, left_s: float) -> None:
         with self._lock:
-            self._tally.group_done(machine, cells, failed, seconds)
+            self._tally.group_done(machine, cells, failed, left_s)
             self._draw()
 
     def machine_done(self, machine: str) -> None:

@@ -53,7 +53,7 @@ def environment() -> Dict[str, Any]:
         "battery_share": _battery_share(),
         "load_1min": _load(),
         "memory_bytes": _least(_physical_bytes(), _group_bytes("max")),
-        "memory_available_bytes": _least(_meminfo_bytes("MemAvailable"), _group_left_bytes()),
+        "memory_available_bytes": memory_available_bytes(),
     }
     facts.update(sensors())
     return {name: value for name, value in facts.items() if value is not None}
@@ -79,6 +79,11 @@ def sensors() -> Dict[str, Any]:
         facts["temperature_c"] = throttling.temperature_c()
     facts.update(throttling.facts())
     return {name: value for name, value in facts.items() if value is not None}
+
+
+def memory_available_bytes() -> Optional[int]:
+    """Memory that a process here may still take; None where the platform does not tell."""
+    return _least(_meminfo_bytes("MemAvailable"), _group_left_bytes())
 
 
 def cores() -> int:

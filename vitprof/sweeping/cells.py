@@ -112,13 +112,13 @@ def estimate(cells: Sequence[SweepCell], protocol: Protocol, cache_root: Path) -
     seconds: dict[str, float] = defaultdict(float)
     for name, of_device in itertools.groupby(sorted(cells, key=lambda cell: cell.device), lambda cell: cell.device):
         device = profiles.device(name)
-        seconds[machine_of(device)] += _seconds_of(device, list(of_device), protocol)
-    exports = missing_exports(cells, cache_root)
-    seconds[_HERE] += exports * _EXPORT_S + (_EXPORTER_START_S if exports else 0)
+        seconds[machine_of(device)] += measuring_s(device, list(of_device), protocol)
+    exports = len(missing_exports(cells, cache_root))
+    seconds[_HERE] += exporting_s(exports)
     return Estimate(max(seconds.values(), default=0.0), exports)
 
 
-def _seconds_of(device: Device, cells: Sequence[SweepCell], protocol: Protocol) -> float:
+def measuring_s(device: Device, cells: Sequence[SweepCell], protocol: Protocol) -> float:
     """About how long measuring these cells of one device takes."""
     counted = sum(cell.metric is Metric.INSTRUCTIONS for cell in cells)
     followed = protocol_on(device, protocol)
@@ -130,10 +130,19 @@ def _seconds_of(device: Device, cells: Sequence[SweepCell], protocol: Protocol) 
     return counted * _COUNT_S + (len(cells) - counted) * per_cell_s + groups * _GROUP_S
 
 
-def missing_exports(cells: Sequence[SweepCell], cache_root: Path) -> int:
-    """How many artifacts of these cells are not in the cache; a file that cannot be exported counts as none."""
-    wanted = {(cell.spec, format_of(cell.backend, cell.spec.precision)) for cell in cells}
-    return sum(not _is_cached(spec, format, cache_root) for spec, format in wanted)
+def exporting_s(exports: int) -> float:
+    """About how long so many exports take."""
+    return exports * _EXPORT_S + (_EXPORTER_START_S if exports else 0.0)
+
+
+def exports_of(cells: Sequence[SweepCell]) -> frozenset[tuple[ModelSpec, str]]:
+    """The artifacts that these cells need: models, each with a format."""
+    return frozenset((cell.spec, format_of(cell.backend, cell.spec.precision)) for cell in cells)
+
+
+def missing_exports(cells: Sequence[SweepCell], cache_root: Path) -> frozenset[tuple[ModelSpec, str]]:
+    """Those that are not in the cache; a file that cannot be exported is not among them."""
+    return frozenset((spec, format) for spec, format in exports_of(cells) if not _is_cached(spec, format, cache_root))
 
 
 def machine_of(device: Device) -> str:

@@ -1,7 +1,7 @@
 """Where in a TOML text a key or an element of a list stands.
 
 Its own file because the parser of the standard library gives values without their lines, and an error that names no
-line of a long plan helps little. The text is known to be valid TOML: it is not checked here.
+line of a long plan helps little. The text is not checked here: for lines of keys it has to be valid TOML.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ _TOKEN = re.compile(
     r"|(?P<comment>\#[^\n]*)|(?P<end>\n)|(?P<mark>[\[\]{}=,.])|(?P<bare>[^\s\[\]{}=,.\#\"']+)",
     re.DOTALL,
 )
+# Far more than any number that is meant, far fewer than Python refuses to print.
+_LONG = 100
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,15 @@ def lines_of(text: str) -> dict[Place, int]:
         else:
             index = _statement(tokens, index, table, lines)
     return lines
+
+
+def long_number(text: str) -> tuple[int, int] | None:
+    """The line and the length of the first number, or bare name, of over a hundred characters; None without one.
+
+    The text may be no valid TOML.
+    """
+    longest = (token for token in _tokens(text) if token.kind == "bare" and len(token.text) > _LONG)
+    return next(((token.line, len(token.text)) for token in longest if token.text.lstrip("+-")[:1].isdigit()), None)
 
 
 def _tokens(text: str) -> Iterator[_Token]:

@@ -29,6 +29,7 @@ from vitprof.rows import exit_code_of
 from vitprof.runner.wire import LINK_LOST, Failure
 from vitprof.store.runs import StoredRun
 from vitprof.sweeping.cells import is_this_machine, missing_exports
+from vitprof.sweeping.outlook import Outlook
 from vitprof.sweeps import SweepCell
 
 # Starting the process that exports takes ten seconds: once for so many groups. Of another device one group at a time,
@@ -148,7 +149,8 @@ class Machine:
         # Not `Thread.join`: a thread whose joining was interrupted passes for one that has ended (CPython before 3.13).
         self.ended = threading.Event()
         self._shared = shared
-        self._is_here = is_this_machine(name)
+        self.is_here = is_this_machine(name)
+        self.outlook = Outlook(groups, shared.terms.protocol, shared.places.cache_root, is_here=self.is_here)
 
     def run(self) -> None:
         try:
@@ -176,7 +178,7 @@ class Machine:
                 backends = tuple(dict.fromkeys(cell.backend for group in usable for cell in group))
                 terms = dataclasses.replace(self._shared.terms, device=device)
                 with opened(terms, backends, self._shared.places, told) as bench:
-                    _Visit(bench, usable, self._shared, told, is_here=self._is_here, machine=self.name).measure()
+                    _Visit(bench, usable, self._shared, told, self).measure()
         except VitprofError as error:
             self._shared.tell(error)
         finally:
@@ -205,15 +207,13 @@ class _Visit:
         groups: Sequence[Sequence[SweepCell]],
         shared: Shared,
         told: Told,
-        *,
-        is_here: bool,
-        machine: str,
+        machine: Machine,
     ) -> None:
         self._bench = bench
         self._groups = groups
         self._shared = shared
         self._told = told
-        self._is_here = is_here
+        self._is_here = machine.is_here
         self._machine = machine
         self._holding = contextlib.ExitStack()
         self._hold: Hold | None = None
@@ -256,14 +256,15 @@ class _Visit:
     def _exported(self, groups: Sequence[Sequence[SweepCell]]) -> _Prepared:
         cells = [cell for group in groups for cell in group]
         asks = [Ask(cell.spec, cell.backend, cell.threads) for cell in cells]
-        place = self._machine if self._is_here else f"exports for {self._machine}"
+        place = self._machine.name if self._is_here else f"exports for {self._machine.name}"
         # What lies in the cache is only looked up, which disturbs nobody.
-        is_export = missing_exports(cells, self._shared.places.cache_root) > 0
+        is_export = bool(missing_exports(cells, self._shared.places.cache_root))
         with (
             contextlib.closing(self._shared.told(place)) as told,
             self._shared.quiet.exporting() if is_export else contextlib.nullcontext(),
         ):
             made = self._bench.prepared(asks, told)
+        self._machine.outlook.exported(cells)
         return {cell.number: one for cell, one in zip(cells, made, strict=True)}
 
     def _group(self, cells: Sequence[SweepCell], prepared: _Prepared, label: str) -> None:
@@ -283,7 +284,10 @@ class _Visit:
         done = len(cells) - len(unfilled) + len(rows)
         if done:
             failed = sum(row.failure is not None for row in rows.values())
-            self._shared.progress.group_done(self._machine, done, failed, time.monotonic() - begun_s)
+            seconds = time.monotonic() - begun_s
+            outlook = self._machine.outlook
+            outlook.done(cells[0].group, seconds if jobs else None)
+            self._shared.progress.group_done(self._machine.name, done, failed, seconds, outlook.left_s)
         if gone is not None:
             raise gone
 

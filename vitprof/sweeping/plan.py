@@ -24,7 +24,7 @@ from vitprof.models.files import is_path
 from vitprof.protocols import Effort
 from vitprof.records import Device, ModelSpec, Precision, Source, typed_name
 from vitprof.runner.backends import BACKENDS
-from vitprof.sweeping.lines import Place, lines_of
+from vitprof.sweeping.lines import Place, lines_of, long_number
 from vitprof.units import MOST, size_from_text
 
 Size = tuple[int, int]
@@ -113,10 +113,14 @@ def read_plan(path: Path, names: Callable[[], Catalogue]) -> Plan:
         raise UsageError(f"cannot read {path}: {error.strerror}", remedy="give the path of a PLAN.toml") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8 text: {error.reason}", remedy="save it as UTF-8") from error
+    if long := long_number(text):
+        # The parser refuses thousands of digits without their line, and takes them in hexadecimal; nothing prints them.
+        line, length = long
+        raise refusal(path, [Fault(line, f"a number of {length} characters; the largest that may be meant is {MOST}")])
     try:
         told = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        # Beside what is no TOML: numbers of thousands of digits, lists in lists in lists.
+        # Beside what is no TOML: lists in lists in lists.
         raise UsageError(f"{path} is not TOML: {error}", remedy=_REMEDY) from error
     reader = _Reader(path, told, lines_of(text))
     plan = reader.plan(text, names)

@@ -28,7 +28,7 @@ from vitprof.records import ModelSpec, ParityVerdict
 from vitprof.report.progress import NoProgress
 from vitprof.report.sweep_progress import NoSweepProgress, Share, SweepProgress
 from vitprof.store.runs import StoredRun, new_run
-from vitprof.sweeping.cells import Planned, estimate, groups_in, machine_of, planned_cells
+from vitprof.sweeping.cells import Planned, groups_in, machine_of, planned_cells
 from vitprof.sweeping.machines import Machine, Shared
 from vitprof.sweeping.plan import read_plan
 from vitprof.sweeps import SweepCell
@@ -135,7 +135,7 @@ def sweep(
     shared = Shared(places, begun.run, terms, progress)
     machines = _machines(begun.left, shared)
     progress.begin(
-        {machine.name: _share(machine.groups, planned, places) for machine in machines},
+        {machine.name: Share(sum(map(len, machine.groups)), machine.outlook.left_s) for machine in machines},
         len(begun.cells) - len(begun.left),
     )
     is_interrupted = _run_all(machines, shared)
@@ -160,11 +160,6 @@ def _machines(left: Sequence[SweepCell], shared: Shared) -> list[Machine]:
     for group in groups_in(left).values():
         by_machine.setdefault(machine_of(profiles.device(group[0].device)), []).append(group)
     return [Machine(name, groups, shared) for name, groups in by_machine.items()]
-
-
-def _share(groups: Sequence[Sequence[SweepCell]], planned: Planned, places: Places) -> Share:
-    cells = [cell for group in groups for cell in group]
-    return Share(len(cells), estimate(cells, planned.protocol, places.cache_root).seconds)
 
 
 def _run_all(machines: Sequence[Machine], shared: Shared) -> bool:
