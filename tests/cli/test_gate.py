@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -114,6 +115,7 @@ def test_a_slower_run_can_be_accepted_and_a_looser_limit_allows_it(vitprof: Vitp
     [
         ((), "--baseline last:5"),
         (("fine", "--baseline", "nowhere"), "no run 'nowhere'"),
+        (("lowformer_b1", "--baseline", "base"), "a model is gated by --against another"),
         (("fine", "--baseline", "base", "--max-slowdown", "0"), "share"),
         (("fine", "--baseline", "base", "--batch", "8"), "leave out --batch"),
         (("fine", "--baseline", "base", "--json", "-", "--junit", "-"), "takes one of the outputs"),
@@ -167,3 +169,31 @@ def test_the_recipe_for_pull_requests_is_a_workflow_whose_commands_are_ours(vitp
     readme = RECIPE.parent.parent / "README.md"
     for block in re.findall(r"```yaml\n(.*?)```", readme.read_text(), re.DOTALL):
         assert yaml.safe_load(block) == workflow
+
+
+def test_the_recipe_puts_the_base_that_was_merged_beside_the_merge(tmp_path: Path) -> None:
+    yaml = pytest.importorskip("yaml")
+    steps = [step for job in yaml.safe_load(RECIPE.read_text())["jobs"].values() for step in job["steps"]]
+    [fetched] = {step["with"]["fetch-depth"] for step in steps if "checkout" in step.get("uses", "")}
+    commands = [step["run"] for step in steps if "worktree" in step.get("run", "")]
+    assert len(commands) == 2
+
+    def run(command: str, folder: Path) -> None:
+        named = {f"GIT_{who}_{what}": "x" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+        words = ["sh", "-e", "-c", command]
+        subprocess.run(words, cwd=folder, env={**os.environ, **named}, check=True, capture_output=True)
+
+    origin = tmp_path / "origin"
+    origin.mkdir()
+    commit = "git add . && git commit -q -m x"
+    run(f"git init -q -b main . && echo old > net.py && {commit}", origin)
+    run(f"git checkout -q -b head && echo more > more.py && {commit} && git checkout -q main", origin)
+    # The base went on after the head had left it.
+    run(f"echo new > net.py && {commit} && git merge -q --no-ff -m x head", origin)
+    for number, command in enumerate(commands):
+        job = tmp_path / f"job-{number}"
+        job.mkdir()
+        run(f"git clone -q --depth {fetched} file://{origin} head", job)
+        run(command, job)
+        assert (job / "base/net.py").read_text() == "new\n" and not (job / "base/more.py").exists()
+        assert (job / "head/net.py").read_text() == "new\n" and (job / "head/more.py").exists()

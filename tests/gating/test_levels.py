@@ -67,3 +67,11 @@ def test_counts_that_were_accepted_are_not_rejected_the_next_night(store: Places
     assert night(store, "slow", counted(105_000_000), accept=True) == (GateVerdict.ACCEPTED, 5)
     assert nights(store, [counted(105_000_000), counted(95_000_000)]) == [(FINE, 1), (FINE, 2)]
     assert night(store, "back", counted(100_000_000)) == (SLOWER, 1)
+
+
+def test_what_was_before_this_level_is_found_behind_many_rejected_runs(store: Places) -> None:
+    fill(store.store, {name: [row(3.0)] for name in "abcde"})
+    said = nights(store, [*[row(3.2)] * 15, *[row(2.4)] * 4])
+    assert said[:15] == [(SLOWER, 5)] * 15 and said[15:] == [(FINE, 5), (UNDECIDED, 5), (FINE, 2), (FINE, 3)]
+    # Had only the last of the old level been looked at, its one run would have told nothing.
+    assert night(store, "back", row(3.0)) == (SLOWER, 4)

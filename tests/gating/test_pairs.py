@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.report import samples
+from vitprof.analysis.changes import cell_of
+from vitprof.bench import Hold, Job, Measured
+from vitprof.devices import profiles
+from vitprof.devices.lease import Lease
 from vitprof.devices.profiles import reference_model
+from vitprof.devices.transports import RunnerFailed
+from vitprof.devices.transports.fake import FakeLink, FakeTransport, HeldLink, VirtualClock
 from vitprof.errors import ExitCode, UsageError
-from vitprof.gates import GateVerdict
-from vitprof.gating.pairs import PairRequest, gate_pair, sides_of
+from vitprof.gates import GatedCell, GateVerdict, Judgement
+from vitprof.gating.pairs import Pair, PairRequest, gate_pair, sides_of, with_remedy
 from vitprof.gating.stored import GateRun
-from vitprof.measurements import Grade
+from vitprof.group import Setting
+from vitprof.measurements import Doubt, Grade
 from vitprof.pipeline import Request
 from vitprof.places import Places
 from vitprof.protocols import Effort, protocol
-from vitprof.records import Metric, ModelSpec, Source
+from vitprof.records import Metric, ModelSpec, Result, Source
+from vitprof.report.document import dicts_from_results
 from vitprof.report.progress import NoProgress
+from vitprof.runner.wire import OUT_OF_MEMORY, Failure, Plan, Task
+from vitprof.store.journal import Journal
 from vitprof.store.results import open_store
+from vitprof.store.runs import new_run
 from vitprof.units import Amount
 
 TINY = reference_model("cpu-ref-1")
@@ -39,7 +51,8 @@ def other(tmp_path: Path) -> Path:
 def paired(place: Places, candidate: Path, baseline: Path, **asked: object) -> GateRun:
     rules = protocol(Effort.QUICK, measure=Amount(calls=30))
     request = Request((str(candidate), str(baseline)), rules, ModelSpec("", Source.TIMM), threads=1)
-    return gate_pair(PairRequest(request, 0.5, **asked), place, NoProgress())  # type: ignore[arg-type]
+    # Twenty times slower: the few rounds of a busy machine may tell less from nothing.
+    return gate_pair(PairRequest(request, 20.0, **asked), place, NoProgress())  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -57,7 +70,7 @@ def test_two_files_are_measured_in_one_group_and_both_are_kept(place: Places, ot
     assert {row.document["model"] for row in rows} == {str(other), str(TINY)}
     is_sound = all(row.document["relative"]["grade"] != Grade.C for row in rows)
     if is_sound:
-        # Rounds of both pair up: half as fast again is nothing that a machine's mood does to one of two equal models.
+        # Rounds of both pair up, and a machine's mood does not do that to one of two equal models.
         assert one.verdict is GateVerdict.FINE and one.judgement.ratio is not None and len(rows) == 2
     # A busy machine: measured once more, and nothing is said on unsound numbers alone.
     assert one.verdict in (GateVerdict.FINE, GateVerdict.UNDECIDED)
@@ -102,3 +115,114 @@ def test_counts_are_compared_backend_by_backend_whatever_was_interrupted() -> No
     ]
     both = [("aort", "bort"), ("alitert", "blitert")]
     assert told == [both, both[:1], [], [("aort", "aort"), ("alitert", "alitert")]]
+
+
+class Cramped(FakeTransport):
+    """A device in virtual time with room for so many models beside the reference, which takes 4 ms."""
+
+    def __init__(self, clock: VirtualClock, room: int) -> None:
+        super().__init__(clock)
+        self.loaded: list[FakeLink] = []
+        self._clock = clock
+        self._room = room
+
+    def start(self, task: Task) -> FakeLink | HeldLink:
+        if not isinstance(task, Plan):
+            return HeldLink()
+        if task.backend != "fake":
+            return FakeLink(dataclasses.replace(task, backend="fake", options={"call_ns": 4_000_000}), self._clock)
+        if len(self.loaded) == self._room:
+            raise RunnerFailed(Failure("load", "out of memory: no room", "use a smaller --batch", kind=OUT_OF_MEMORY))
+        self.loaded.append(_Loaded(task, self._clock, self))
+        return self.loaded[-1]
+
+
+class _Loaded(FakeLink):
+    def __init__(self, plan: Plan, clock: VirtualClock, device: Cramped) -> None:
+        super().__init__(plan, clock)
+        self._device = device
+
+    def close(self) -> None:
+        super().close()
+        if self in self._device.loaded:
+            self._device.loaded.remove(self)
+
+
+def beside(tmp_path: Path, room: int, *, reference: str | None = None) -> tuple[Pair, Hold]:
+    """A model of 5 ms against one of 4 ms on a device with that room."""
+    clock = VirtualClock()
+    transport = Cramped(clock, room)
+    rules = protocol(Effort.QUICK)
+    rules = rules if reference is None else dataclasses.replace(rules, reference=reference)
+    setting = Setting(transport, rules, Journal(tmp_path), NoProgress(), clock=lambda: clock.now_ns / 1e9)
+    held = Lease(profiles.device("local"), transport, lambda _: None)
+    held.take()
+    jobs = []
+    for name, call_ns in (("head", 5_000_000), ("base", 4_000_000)):
+        spec = ModelSpec(name, Source.TIMM)
+        made = dataclasses.replace(
+            samples.artifact(spec, 10**6, 10), folder=tmp_path / name, sha256=name, expected=None
+        )
+        blank = samples.result(name, spec=spec, backend="fake", protocol=rules)
+        jobs.append(Job(made, blank, None, {"call_ns": call_ns}))
+    run = new_run("gate pair")
+    return Pair(jobs[0], jobs[1], 0.03, run.id), Hold(held, setting, Places(tmp_path, tmp_path), [], run)
+
+
+def test_who_runs_out_of_memory_beside_the_other_is_measured_again_alone(tmp_path: Path) -> None:
+    pair, hold = beside(tmp_path, room=1)
+    kept: list[list[Result]] = []
+    assert pair.measure(hold, lambda rows: kept.append(list(rows))) == frozenset()
+    # One of the two found room, the other had the device to itself then, and each has it the next time.
+    pair.measure(hold, lambda rows: kept.append(list(rows)))
+    assert [len(rows) for rows in kept] == [1, 1, 1, 1] and all(row.summary for rows in kept for row in rows)
+    found = pair.gated
+    assert found.verdict is GateVerdict.SLOWER and found.verified_in is not None
+    assert found.judgement.ratio is not None and found.judgement.ratio.value == pytest.approx(1.25, rel=0.01)
+    # It is not from the same rounds, and says so.
+    assert found.confounders == ("one was measured after the other, for want of memory",)
+    together, roomy = beside(tmp_path, room=2)
+    together.measure(roomy, lambda rows: kept.append(list(rows)))
+    assert len(kept[-1]) == 2 and together.gated.verdict is GateVerdict.SLOWER and not together.gated.confounders
+
+
+def test_who_has_no_room_alone_has_failed(tmp_path: Path) -> None:
+    pair, hold = beside(tmp_path, room=0)
+    pair.measure(hold, lambda _: None)
+    assert pair.gated.verdict is GateVerdict.FAILED and "out of memory" in pair.gated.judgement.reason
+
+
+def test_without_a_reference_two_that_do_not_fit_beside_each_other_are_not_compared(tmp_path: Path) -> None:
+    pair, hold = beside(tmp_path, room=1, reference="")
+    pair.measure(hold, lambda _: None)
+    assert pair.gated.verdict is GateVerdict.UNDECIDED
+    assert "no memory for both at once, and no reference" in pair.gated.judgement.reason
+
+
+class Given(Hold):
+    """Whatever is measured, these are the rows."""
+
+    def __init__(self, *rows: Result) -> None:
+        self._given = rows
+
+    def measured(self, jobs: Sequence[Job]) -> Measured:
+        return Measured(self._given, frozenset())
+
+
+def test_whose_number_is_not_to_be_judged_is_told(tmp_path: Path) -> None:
+    pair, _ = beside(tmp_path, room=2)
+    busy, slowed = (Doubt(code, "", "") for code in ("queued", "throttled"))
+    summary = samples.summary(12.0, warnings=(busy,))
+    assert summary.relative is not None
+    unsound = dataclasses.replace(summary.relative, grade=Grade.C)
+    sound = dataclasses.replace(samples.ok(), samples=samples.samples(), summary=summary)
+    cold = dataclasses.replace(sound, summary=samples.summary(12.0, relative=unsound, warnings=(slowed,)))
+    pair.measure(Given(sound, cold), lambda _: None)
+    assert pair.gated.judgement.reason == "the baseline: grade C (throttled): the numbers are not to be judged"
+
+
+def test_what_is_to_be_typed_next_can_be_typed() -> None:
+    request = Request(("my net.onnx", "base.onnx"), protocol(Effort.QUICK), ModelSpec("", Source.TIMM))
+    document = dicts_from_results([samples.ok()])[0]
+    slower = GatedCell(cell_of(document), Judgement(GateVerdict.SLOWER, ""))
+    assert with_remedy(slower, PairRequest(request, 0.03)).remedy.endswith("layers 'my net.onnx', and of base.onnx")

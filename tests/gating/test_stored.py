@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 
 from tests.gated import FACTS, counted, failed, fill, gate_of, row
+from tests.report import samples
 from vitprof.devices.profiles import reference_model
 from vitprof.errors import ExitCode, UsageError
 from vitprof.gates import GatedCell, GateVerdict
+from vitprof.gating.again import Again
 from vitprof.gating.stored import GateRequest, GateRun, gate_stored
+from vitprof.measurements import Grade, Interval, Relative
 from vitprof.pipeline import Request, measure
 from vitprof.places import Places, places
 from vitprof.protocols import Effort, protocol
@@ -20,7 +23,7 @@ from vitprof.report.document import dicts_from_results
 from vitprof.report.progress import NoProgress
 from vitprof.store.raw_samples import document_from_samples
 from vitprof.store.results import open_store
-from vitprof.store.runs import Origin, StoredRun
+from vitprof.store.runs import Origin, StoredRun, new_run
 from vitprof.units import Amount
 
 
@@ -59,6 +62,49 @@ def test_a_slower_run_that_is_accepted_is_the_baseline_of_the_next(store: Places
     fill(store.store, {"next": [row(3.21)]})
     found = gated(store, "last:1")
     assert cell(found).verdict is GateVerdict.FINE and cell(found).baseline_runs == ("slow",)
+
+
+def test_what_both_measurements_rejected_can_be_accepted(store: Places) -> None:
+    fill(store.store, {"a": [row()], "b": [row()], "slow": [row(3.0955)]}, origin=Origin.MEASURED)
+
+    def once_more(*asked: object) -> Again:
+        ratio = Interval(3.099, 3.093, 3.105)
+        summary = samples.summary(12.0, relative=Relative("cpu-ref-1", ratio, 0.04, 4e6, Grade.A))
+        measured = dataclasses.replace(samples.ok(), summary=summary, environment={"before": FACTS})
+        return Again(new_run("gate verification"), {0: measured}, {})
+
+    found = gate_stored(GateRequest("last:5", 0.03), store, NoProgress(), once_more)
+    assert cell(found).verdict is GateVerdict.SLOWER and gate_of(store.store, "slow") == "rejected"
+    # By its first measurement alone it is undecided.
+    assert cell(gated(store)).verdict is GateVerdict.UNDECIDED and gate_of(store.store, "slow") == "rejected"
+    found = gated(store, is_accepting=True)
+    assert cell(found).verdict is GateVerdict.ACCEPTED and found.exit_codes == {ExitCode.OK}
+    assert gate_of(store.store, "slow") == "accepted"
+    # Of a run that was not rejected nothing but what is slower is accepted.
+    fill(store.store, {"unclear": [row(3.19, grade="C")]})
+    assert cell(gated(store, is_accepting=True)).verdict is GateVerdict.UNDECIDED
+
+
+def test_a_cell_that_began_in_a_rejected_run_is_not_new_until_that_is_settled(store: Places) -> None:
+    fill(store.store, {"a": [row(3.0)], "first": [row(3.3), row(model="b")]})
+    assert {one.cell.model: one.verdict for one in gated(store).gated.cells}["b"] is GateVerdict.NEW
+    assert gate_of(store.store, "first") == "rejected"
+    for night, ratio, verdict in (("second", 3.2, GateVerdict.SLOWER), ("third", 3.21, GateVerdict.SLOWER)):
+        fill(store.store, {night: [row(3.3), row(ratio, "b")]})
+        found = {one.cell.model: one for one in gated(store).gated.cells}
+        # What was rejected for its own sake does not serve: the first row does, which nothing was there to reject.
+        assert found["b"].verdict is verdict and found["b"].baseline_runs == ("first",)
+        assert found["lowformer_b1"].baseline_runs == ("a",)
+    fill(store.store, {"settled": [row(3.0), row(model="b")], "next": [row(3.0), row(model="b")]})
+    gated(store, candidate="settled")
+    assert {one.baseline_runs[0] for one in gated(store).gated.cells} == {"settled"}
+
+
+def test_a_ratio_without_a_time_is_judged_as_well(store: Places) -> None:
+    # What another program wrote may have no milliseconds.
+    fill(store.store, {"a": [row(latency_ns=None)], "b": [row()], "now": [row(3.2, latency_ns=None)]})
+    told = cell(gated(store))
+    assert told.verdict is GateVerdict.SLOWER and told.baseline_runs == ("b", "a")
 
 
 def test_a_cell_that_is_new_or_failed_or_broken_is_said_so(store: Places) -> None:
@@ -120,6 +166,8 @@ def test_models_that_gate_measured_beside_each_other_are_no_state_of_anything(st
     fill(store.store, {"request": [row(9.0)]}, command="gate pair")
     # Neither the newest run, nor one of the last.
     assert gated(store).gated.candidate == gated(store, candidate="latest").gated.candidate == "now"
+    # Nor the latest that a candidate is compared with.
+    assert cell(gated(store, "latest", "a")).baseline_runs == ("now",)
     fill(store.store, {"next": [row()]})
     assert cell(gated(store)).baseline_runs == ("now", "a")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from xml.etree import ElementTree
 
 import pytest
@@ -77,6 +78,12 @@ def test_what_a_failed_cell_does_not_know_opens_no_column() -> None:
     assert "0x0" not in text and "| size" in text and "256x192" in text
 
 
+def test_equal_times_differ_by_nothing() -> None:
+    equal = dataclasses.replace(FINE, judgement=dataclasses.replace(FINE.judgement, excess_ns=-8.9e-10))
+    text = sections_text(gate_sections(gated(equal)))
+    assert "+0 ns" in text and "0.00000" not in text
+
+
 def test_what_stands_around_the_table_is_harmless_too() -> None:
     hostile = dataclasses.replace(gated(FINE), candidate=HOSTILE, baseline=HOSTILE, gone=(cell(HOSTILE),))
     text = sections_text(gate_sections(hostile))
@@ -147,3 +154,98 @@ def test_every_verdict_has_words(verdict: GateVerdict) -> None:
     one = GatedCell(cell("net"), Judgement(verdict, ""))
     assert sections_text(gate_sections(gated(one))).startswith("## Gate: ")
     ElementTree.fromstring(junit_text(gated(one)))  # noqa: S314 - our own text
+
+
+# The two schemas that JUnit XML is held against, as what each element may hold: the order of its children, the
+# attributes that it must have, those that it may have. Ant's reports as Windy Road wrote them down, then the xUnit
+# plugin of Jenkins. Values are of types of XML Schema.
+_INT, _DECIMAL, _TOKEN = r"[+-]?\d+", r"[+-]?(\d+(\.\d*)?|\.\d+)", r"(\S+( \S+)*)?"
+_SOME_TOKEN, _ANY, _MOMENT = r"\S+( \S+)*", r"[^\0]*", r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d"
+_SUREFIRE_TIME = r"(([0-9]{0,3},)*[0-9]{3}|[0-9]{0,3})*(\.[0-9]*)?"
+_Element = tuple[str, dict[str, str], dict[str, str]]
+_COUNTS = {"tests": _INT, "failures": _INT, "errors": _INT}
+_WINDY_ROAD: dict[str, _Element] = {
+    "testsuites": ("(testsuite )*", {}, {}),
+    "testsuite": (
+        "properties (testcase )*system-out system-err ",
+        {
+            **_COUNTS,
+            **{"name": _SOME_TOKEN, "package": _TOKEN, "id": _INT, "timestamp": _MOMENT, "hostname": _SOME_TOKEN},
+            "time": _DECIMAL,
+        },
+        {"skipped": _INT},
+    ),
+    "properties": ("(property )*", {}, {}),
+    "property": ("", {"name": _SOME_TOKEN, "value": _ANY}, {}),
+    "testcase": ("(skipped |error |failure )?", {"name": _TOKEN, "classname": _TOKEN, "time": _DECIMAL}, {}),
+    "error": ("", {"type": _ANY}, {"message": _ANY}),
+    "failure": ("", {"type": _ANY}, {"message": _ANY}),
+    # Of any type.
+    "skipped": ("", {}, {"message": _ANY}),
+    "system-out": ("", {}, {}),
+    "system-err": ("", {}, {}),
+}
+_SAID = ("", {}, {"type": _ANY, "message": _ANY})
+_JENKINS: dict[str, _Element] = {
+    "testsuites": ("(testsuite )*", {}, {"name": _ANY, "time": _SUREFIRE_TIME, **_COUNTS}),
+    "testsuite": (
+        "(testsuite |properties |testcase |system-out |system-err )*",
+        {"name": _ANY, **_COUNTS},
+        {
+            **dict.fromkeys(("skipped", "timestamp", "hostname", "id", "package", "file", "log", "url"), _ANY),
+            "time": _SUREFIRE_TIME,
+        },
+    ),
+    "properties": ("(property )*", {}, {}),
+    "property": ("", {"name": _ANY, "value": _ANY}, {}),
+    "testcase": (
+        "(skipped |error |failure |system-out |system-err )*",
+        {"name": _ANY},
+        {"time": _ANY, "classname": _ANY, "group": _ANY},
+    ),
+    **{"error": _SAID, "failure": _SAID, "skipped": _SAID, "system-out": ("", {}, {}), "system-err": ("", {}, {})},
+}
+
+
+def _check_element(element: ElementTree.Element, schema: dict[str, _Element]) -> None:
+    children, needed, allowed = schema[element.tag]
+    assert re.fullmatch(children, "".join(f"{child.tag} " for child in element)), element.tag
+    assert needed.keys() <= set(element.keys()) <= needed.keys() | allowed.keys(), (element.tag, element.keys())
+    for name, value in element.attrib.items():
+        assert re.fullmatch((needed | allowed)[name], value), (element.tag, name, value)
+    # Text stands in leaves alone.
+    assert not len(element) or not (element.text or "").strip()
+    for child in element:
+        assert not (child.tail or "").strip()
+        _check_element(child, schema)
+
+
+_TEXTS = {
+    "hostile": HOSTILE,
+    "controls": "".join(map(chr, range(0x20))),
+    "odd": "\x7f\x85\ud800\ufdd0\ufffe\uffff\U0001fffe\u2028\u202e",
+    "blank": " \t ",
+    "empty": "",
+}
+
+
+@pytest.mark.parametrize("schema", [_WINDY_ROAD, _JENKINS], ids=["windy road", "jenkins"])
+@pytest.mark.parametrize("text", _TEXTS.values(), ids=_TEXTS)
+def test_the_junit_file_keeps_to_the_schemas_of_those_who_read_it(text: str, schema: dict[str, _Element]) -> None:
+    cells = [
+        GatedCell(cell(text, device=text, backend=text), Judgement(verdict, text), remedy=text)
+        for verdict in GateVerdict
+    ]
+    whole = dataclasses.replace(gated(*cells, SLOWER, FINE, NEW, FAILED, UNDECIDED), candidate=text, baseline=text)
+    for one in (whole, gated()):
+        # As a file has it: what no XML document may hold ends the reading here.
+        root = ElementTree.fromstring(junit_text(one).encode("utf-8"))  # noqa: S314 - our own text
+        _check_element(root, schema)
+        [suite] = root
+        cases = suite.findall("testcase")
+        kinds = [child.tag for case in cases for child in case]
+        told = {name: int(str(suite.get(name))) for name in ("tests", "failures", "errors", "skipped")}
+        assert told == {
+            **{"tests": len(cases), "failures": kinds.count("failure")},
+            **{"errors": kinds.count("error"), "skipped": kinds.count("skipped")},
+        }

@@ -50,7 +50,12 @@ _LOOKED_THROUGH = 500
 
 def candidate_of(store: Store, named: str | None) -> StoredRun:
     """The run of that name; None and `latest`: the newest that measured something. `UsageError` where there is none."""
-    return store.latest() if named in (None, "latest") else store.run(str(named))
+    if named is None or named == "latest":
+        return store.latest()
+    try:
+        return store.run(named)
+    except UsageError as error:
+        raise UsageError(error.message, remedy=f"{error.remedy}; a model is gated by --against another") from error
 
 
 def key_of(row: _Row) -> Cell:
@@ -78,10 +83,11 @@ class Baselines:
         # Of a run, by the cell of the candidate that a row stands for; those that stand for none.
         self._rows: dict[Cell, StoredRow] = {}
         self.gone: tuple[Cell, ...] = ()
-        self._left_out: frozenset[str] = frozenset()
+        self._own: frozenset[str] = frozenset()
+        self._rejected: frozenset[str] = frozenset()
         self._accepted: frozenset[str] = frozenset()
         if self.last is None:
-            run = store.run(asked)
+            run = candidate_of(store, asked)
             if run.id == candidate.id:
                 what = f"run {run.id} is the candidate and cannot be its own baseline"
                 raise UsageError(what, remedy="name an earlier run, or give --baseline last:5")
@@ -89,7 +95,8 @@ class Baselines:
             self._pair({key_of(row.document): row for row in reversed(store.rows(run=run.id))}, rows)
         else:
             runs = store.runs()
-            self._left_out = frozenset(one.id for one in runs if one.gate == Gate.REJECTED or one.command in _OWN)
+            self._own = frozenset(one.id for one in runs if one.command in _OWN)
+            self._rejected = frozenset(one.id for one in runs if one.gate == Gate.REJECTED)
             self._accepted = frozenset(one.id for one in runs if one.gate == Gate.ACCEPTED)
 
     def of(self, row: _Row) -> tuple[list[StoredRow], str]:
@@ -100,9 +107,13 @@ class Baselines:
         # Mostly the first look finds enough; each row that is read takes its time.
         for limit in (_FIRST_LOOK * self.last, max(_FIRST_LOOK * self.last, _LOOKED_THROUGH)):
             looked_through = self._earlier(row, limit)
-            serving, reason = _serving(self._fit(looked_through, row), row)
-            if len(serving) >= self.last or len(looked_through) < limit:
+            serving, reason = _serving(self._fit(looked_through, row, self._own | self._rejected), row)
+            # As many again tell whether the level is another since.
+            if len(serving) >= 2 * self.last or len(looked_through) < limit:
                 break
+        if not serving and len(looked_through) < limit:
+            # There was nothing to call the first one slower than: its run was rejected for other cells.
+            serving = _serving(self._fit(looked_through, row, self._own), row)[0][-1:]
         return of_this_level(serving, self._accepted, self.last, self._limit_share), reason
 
     def _pair(self, known: Mapping[Cell, StoredRow], rows: Sequence[StoredRow]) -> None:
@@ -130,9 +141,10 @@ class Baselines:
         )
         return self._store.find(wanted)
 
-    def _fit(self, rows: Sequence[StoredRow], row: _Row) -> list[StoredRow]:
-        """Of each run the newest row of the cell: runs are asked for, and two rows of one know less of the noise."""
-        unfit = {self._candidate.id, *self._left_out}
+    def _fit(self, rows: Sequence[StoredRow], row: _Row, unfit: frozenset[str]) -> list[StoredRow]:
+        """Of each run but the candidate and `unfit` the newest row of the cell: runs are asked for, and two rows of one
+        know less of the noise."""
+        unfit |= {self._candidate.id}
         fit = [one for one in reversed(rows) if one.run not in unfit and key_of(one.document) == key_of(row)]
         newest = {one.run: one for one in fit}
         return [one for one in rows if newest.get(one.run) is one]

@@ -45,7 +45,7 @@ def usable(row: _Row) -> tuple[gate.RunRatio, ...]:
     if trouble_of(row) or not relative or relative["grade"] == Grade.C:
         return ()
     low, high = relative["ci95"] or (None, None)
-    return (gate.RunRatio(Interval(relative["ratio"], low, high), row["latency_ns"]["p50"]),)
+    return (gate.RunRatio(Interval(relative["ratio"], low, high), (row["latency_ns"] or {}).get("p50")),)
 
 
 def count_of(row: _Row) -> int:

@@ -2,26 +2,29 @@
 
     both ─ jobs ─┬─ the same file ──────────────────────────────► fine, nothing is measured
                  └─ one group, round by round ─ judged ─┬─ fine ► said
-                                                        └─ once more ─ all sets together ─ judged ─► said
+                    (no memory: each alone)             └─ once more ─ all sets together ─ judged ─► said
 
 Its own file beside `stored`: nothing is looked for in the store, and a ratio is taken from rounds that both were in, so
-that the moods of the machine are in both. Instructions are counted instead where they are asked for.
+that the moods of the machine are in both; through the reference where there is no memory for both at once.
+Instructions are counted instead where they are asked for.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import shlex
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from vitprof.analysis import gate
-from vitprof.analysis.changes import cell_of, trouble_of
+from vitprof.analysis.changes import cell_of, trouble_of, why_not_compared
 from vitprof.analysis.comparison import paired_ratio
-from vitprof.bench import Ask, Job, Refused, opened
+from vitprof.bench import Ask, Hold, Job, Refused, opened
 from vitprof.errors import ExitCode, UsageError, VitprofError
 from vitprof.gates import Gated, GatedCell, GateVerdict, Judgement
 from vitprof.gating.baselines import PAIR, warned_text
+from vitprof.gating.levels import usable
 from vitprof.gating.stored import OF_A_TIE, GateRun, remedy_of
 from vitprof.instructions import count_instructions
 from vitprof.keeping import keep_rows
@@ -31,6 +34,7 @@ from vitprof.places import Places
 from vitprof.records import Metric, ModelSpec, Result
 from vitprof.report.document import dicts_from_results
 from vitprof.report.progress import Progress
+from vitprof.rows import is_out_of_memory
 from vitprof.store.runs import new_run
 from vitprof.workshop import Workshop
 
@@ -39,6 +43,8 @@ _REMEDIES = {
     GateVerdict.UNDECIDED: "measure longer (--effort strict), on a quieter machine, or allow more: --max-slowdown",
 }
 _UNSOUND = (GateVerdict.FAILED, GateVerdict.BROKEN)
+# How what is said of (candidate, baseline) begins.
+_SIDES = ("", "the baseline: ")
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ def gate_pair(asked: PairRequest, places: Places, progress: Progress) -> GateRun
     else:
         cells, codes, troubles = _timed(asked, places, progress)
     candidate, baseline = asked.request.models
-    told = tuple(_told(cell, asked) for cell in cells)
+    told = tuple(with_remedy(cell, asked) for cell in cells)
     gated = Gated(candidate, baseline, asked.limit_share, told, started_at)
     return GateRun(gated, gated.exit_codes | codes, troubles)
 
@@ -81,36 +87,34 @@ def _timed(asked: PairRequest, places: Places, progress: Progress) -> _Outcome:
 
         prepared = bench.prepared(asks)
         sides = zip(prepared[::2], prepared[1::2], strict=True)
-        pairs = [_Pair(candidate, baseline, asked.limit_share) for candidate, baseline in sides]
+        pairs = [Pair(candidate, baseline, asked.limit_share, run.id) for candidate, baseline in sides]
+
+        def keep(rows: Sequence[Result]) -> None:
+            keep_rows(rows, places, run, bench.troubles)
+
         codes |= {one.exit_code for one in prepared if isinstance(one, Refused)}
         if any(pair.jobs for pair in pairs):
             with bench.held(run) as hold:
-                for jobs, pair in [(pair.jobs, pair) for pair in pairs if pair.jobs]:
-                    # Both in one group: the moods of the machine are in both.
-                    measured = hold.measured(jobs)
-                    pair.take(measured.rows)
-                    keep_rows(measured.rows, places, run, bench.troubles)
-                    if pair.is_doubtful and asked.is_verifying and not measured.is_interrupted:
-                        measured = hold.measured(jobs)
-                        pair.take(measured.rows)
-                        keep_rows(measured.rows, places, run, bench.troubles)
-                        # Of what was interrupted at once there is nothing.
-                        pair.verified_in = run.id if measured.rows else None
-                    codes |= measured.exit_codes & {ExitCode.INTERRUPTED, ExitCode.UNREACHABLE}
-                    if measured.is_interrupted:
+                for pair in [one for one in pairs if one.jobs]:
+                    codes |= pair.measure(hold, keep)
+                    if pair.is_doubtful and asked.is_verifying and ExitCode.INTERRUPTED not in codes:
+                        codes |= pair.measure(hold, keep)
+                    if ExitCode.INTERRUPTED in codes:
                         break
         troubles = tuple(bench.troubles)
     return [pair.gated for pair in pairs], frozenset(codes), troubles
 
 
-class _Pair:
-    """Two models on one backend, and what measuring them gave so far."""
+class Pair:
+    """Two models on one backend, and what measuring them in `run` gave so far."""
 
-    def __init__(self, candidate: Job | Refused, baseline: Job | Refused, limit_share: float) -> None:
-        self.verified_in: str | None = None
+    def __init__(self, candidate: Job | Refused, baseline: Job | Refused, limit_share: float, run: str) -> None:
         self._candidate, self._baseline = candidate, baseline
         self._limit_share = limit_share
+        self._run = run
         self._taken: list[tuple[Result, Result]] = []
+        # There was no memory for both at once.
+        self._is_apart = False
 
     @property
     def jobs(self) -> list[Job]:
@@ -118,10 +122,31 @@ class _Pair:
         both = [one for one in (self._candidate, self._baseline) if isinstance(one, Job)]
         return both if len({one.artifact.sha256 for one in both}) == 2 else []
 
-    def take(self, rows: Sequence[Result]) -> None:
-        """The rows of one group; none where it was interrupted at once."""
-        if len(rows) == 2:
+    def measure(self, hold: Hold, keep: Callable[[Sequence[Result]], None]) -> frozenset[ExitCode]:
+        """Measures both in one group, so that the moods of the machine are in both; `keep` is given their rows.
+
+        Who runs out of memory there, since the other may have taken it, is measured again alone, and the next time
+        both are. Returns what ended the measuring early.
+        """
+        jobs = self.jobs
+        groups = [[0], [1]] if self._is_apart else [[0, 1]]
+        rows: dict[int, Result] = {}
+        codes: set[ExitCode] = set()
+        while groups and ExitCode.INTERRUPTED not in codes:
+            group = groups.pop(0)
+            measured = hold.measured([jobs[side] for side in group])
+            found = dict(zip(group, measured.rows, strict=False))
+            crowded = [side for side, row in found.items() if len(group) > 1 and is_out_of_memory(row)]
+            self._is_apart |= bool(crowded)
+            groups += [[side] for side in crowded]
+            kept = {side: row for side, row in found.items() if side not in crowded}
+            keep(list(kept.values()))
+            rows.update(kept)
+            codes |= measured.exit_codes & {ExitCode.INTERRUPTED, ExitCode.UNREACHABLE}
+        # Of what was interrupted at once there is nothing.
+        if len(rows) == len(jobs):
             self._taken.append((rows[0], rows[1]))
+        return frozenset(codes)
 
     @property
     def is_doubtful(self) -> bool:
@@ -134,11 +159,18 @@ class _Pair:
         [document] = dicts_from_results(rows[:1])
         unfit = [rows for rows in self._taken if rows not in self._usable]
         told = ""
-        if self.verified_in and unfit:
+        verified_in = self._run if len(self._taken) > 1 else None
+        if verified_in and unfit:
             told = f"one is left out, {_without_ratio(unfit[0]).reason}" if self._usable else "that is no better"
         judgement = self._judgement()
-        remedy = _remedy_of(rows) if judgement.verdict in _UNSOUND else ""
-        return GatedCell(cell_of(document), judgement, verified_in=self.verified_in, not_verified=told, remedy=remedy)
+        return GatedCell(
+            cell_of(document),
+            judgement,
+            verified_in=verified_in,
+            not_verified=told,
+            confounders=("one was measured after the other, for want of memory",) if self._is_apart else (),
+            remedy=_remedy_of(rows) if judgement.verdict in _UNSOUND else "",
+        )
 
     @property
     def _usable(self) -> list[tuple[Result, Result]]:
@@ -146,21 +178,16 @@ class _Pair:
 
     def _judgement(self) -> Judgement:
         if not self._taken:
-            for name, one in (("", self._candidate), ("the baseline: ", self._baseline)):
+            for name, one in zip(_SIDES, (self._candidate, self._baseline), strict=True):
                 if isinstance(one, Refused):
                     return Judgement(GateVerdict.FAILED, f"{name}{_trouble_of(one.row)}")
             if not self.jobs:
                 return Judgement(GateVerdict.FINE, "both give the same file: there is nothing to measure")
             return Judgement(GateVerdict.UNDECIDED, "it was interrupted before anything was measured")
-        usable = self._usable
-        if not usable:
+        if not self._usable:
             return _without_ratio(self._taken[-1])
-        candidate, baseline = (_together([rows[side] for rows in usable]) for side in (0, 1))
-        ratio = paired_ratio(baseline, candidate)
-        if ratio is None:
-            return Judgement(GateVerdict.UNDECIDED, "the two shared no round")
-        times = [rows[1].summary.latency.p50_ns.value for rows in usable if rows[1].summary]
-        return gate.judged_pair(ratio, min(times), self._limit_share)
+        judged = _through_reference if self._is_apart else _round_by_round
+        return judged(self._usable, self._limit_share)
 
 
 def _counted(asked: PairRequest, places: Places, progress: Progress) -> _Outcome:
@@ -209,6 +236,29 @@ def _together(rows: Sequence[Result]) -> Samples:
     return Samples(sets, StopReason.PRECISION)
 
 
+def _round_by_round(pairs: Sequence[tuple[Result, Result]], limit_share: float) -> Judgement:
+    """What (candidate, baseline) say that were measured in one group."""
+    candidate, baseline = (_together([rows[side] for rows in pairs]) for side in (0, 1))
+    ratio = paired_ratio(baseline, candidate)
+    if ratio is None:
+        return Judgement(GateVerdict.UNDECIDED, "the two shared no round")
+    times = [rows[1].summary.latency.p50_ns.value for rows in pairs if rows[1].summary]
+    return gate.judged_pair(ratio, min(times), limit_share)
+
+
+def _through_reference(pairs: Sequence[tuple[Result, Result]], limit_share: float) -> Judgement:
+    """What (candidate, baseline) say that were measured one after the other: as two runs."""
+    candidate, baseline = (dicts_from_results([rows[side] for rows in pairs]) for side in (0, 1))
+    reasons = [why_not_compared(*documents) for documents in zip(candidate, baseline, strict=True)]
+    if any(reasons):
+        what = f"there is no memory for both at once, and {next(filter(None, reasons))}"
+        return Judgement(GateVerdict.UNDECIDED, what)
+    ours, theirs = ([run for document in documents for run in usable(document)] for documents in (candidate, baseline))
+    if len(theirs) == 1 and pairs[0][1].samples:
+        theirs = [dataclasses.replace(theirs[0], between_sets=gate.between_sets_of(pairs[0][1].samples))]
+    return gate.judged(ours, theirs, limit_share)
+
+
 def _is_usable(row: Result) -> bool:
     return not _trouble_of(row) and row.samples is not None and _grade_of(row) in (Grade.A, Grade.B)
 
@@ -234,20 +284,25 @@ def _remedy_of(rows: Sequence[Result]) -> str:
 def _without_ratio(rows: Sequence[Result]) -> Judgement:
     """Why (candidate, baseline) give no ratio."""
     documents = dicts_from_results(rows)
-    for name, document in zip(("", "the baseline: "), documents, strict=True):
+    for name, document in zip(_SIDES, documents, strict=True):
         told = trouble_of(document)
         if told:
             verdict = GateVerdict.BROKEN if document["outcome"] == "ok" else GateVerdict.FAILED
             return Judgement(verdict, f"{name}{told}")
-    warned = next((document for document in documents if document["warnings"]), documents[0])
-    return Judgement(GateVerdict.UNDECIDED, f"grade C ({warned_text(warned)}): the numbers are not to be judged")
+    told = ", ".join(
+        f"{name}grade C ({warned_text(document)})"
+        for name, row, document in zip(_SIDES, rows, documents, strict=True)
+        if not _is_usable(row)
+    )
+    return Judgement(GateVerdict.UNDECIDED, f"{told}: the numbers are not to be judged")
 
 
-def _told(gated: GatedCell, asked: PairRequest) -> GatedCell:
-    """With what to do next; slower on purpose is accepted."""
+def with_remedy(gated: GatedCell, asked: PairRequest) -> GatedCell:
+    """With what to do next, as it can be typed; slower on purpose is accepted."""
     if gated.verdict is GateVerdict.SLOWER and asked.is_accepting:
         gated = dataclasses.replace(gated, judgement=dataclasses.replace(gated.judgement, verdict=GateVerdict.ACCEPTED))
     candidate, baseline = asked.request.models
     is_tie = gated.verdict is GateVerdict.UNDECIDED and asked.metric is Metric.INSTRUCTIONS
-    told = OF_A_TIE if is_tie else _REMEDIES.get(gated.verdict, "").format(candidate=candidate, baseline=baseline)
+    names = {"candidate": shlex.quote(candidate), "baseline": shlex.quote(baseline)}
+    told = OF_A_TIE if is_tie else _REMEDIES.get(gated.verdict, "").format(**names)
     return dataclasses.replace(gated, remedy=gated.remedy or told)

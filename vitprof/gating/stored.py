@@ -89,7 +89,9 @@ def gate_stored(
             second = again([one.row.document for one in here], _protocols(store), request.means, places, progress)
             _verify(here, second, request.limit_share)
             codes, troubles = second.exit_codes, second.troubles
-        cells = tuple(sorted((_told(one.gated, request) for one in found), key=lambda one: one.cell))
+        is_rejected = candidate.gate == Gate.REJECTED
+        told = (_told(one.gated, request, is_rejected=is_rejected) for one in found)
+        cells = tuple(sorted(told, key=lambda one: one.cell))
         judged = None if ExitCode.INTERRUPTED in codes else _judge(store, candidate, cells)
     shown, gone = baselines.shown, baselines.gone
     gated = Gated(candidate.id, shown, request.limit_share, cells, candidate.started_at, judged, gone)
@@ -194,9 +196,11 @@ def _twice(one: _Judged, second: _Row, limit_share: float) -> GatedCell:
     )
 
 
-def _told(gated: GatedCell, request: GateRequest) -> GatedCell:
+def _told(gated: GatedCell, request: GateRequest, *, is_rejected: bool) -> GatedCell:
     """With what to do next; slower on purpose is accepted."""
-    if gated.verdict is GateVerdict.SLOWER and request.is_accepting:
+    # What rejected the run may have been shown by both of its measurements only, and the second is not asked for now.
+    unwanted = (GateVerdict.SLOWER, GateVerdict.UNDECIDED) if is_rejected else (GateVerdict.SLOWER,)
+    if gated.verdict in unwanted and request.is_accepting:
         return dataclasses.replace(gated, judgement=dataclasses.replace(gated.judgement, verdict=GateVerdict.ACCEPTED))
     name = gated.cell.model.removesuffix(AS_BUILT)
     names = {"model": shlex.quote(name), "as_built": gated.cell.model.removeprefix(name)}

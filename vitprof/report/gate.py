@@ -161,7 +161,9 @@ def _excess_text(one: GatedCell) -> str:
     excess_ns = one.judgement.excess_ns
     if excess_ns is None:
         return NOT_KNOWN
-    return f"{'-' if excess_ns < 0 else '+'}{text_from_ns(abs(excess_ns))}"
+    # What is left of equal times by rounding is no time.
+    whole_ns = round(excess_ns)
+    return f"{'-' if whole_ns < 0 else '+'}{text_from_ns(abs(whole_ns))}"
 
 
 def _signed(ratio: float, region: str) -> str:
