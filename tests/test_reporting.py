@@ -209,6 +209,16 @@ def test_no_folder_of_this_machine_is_in_a_report(tmp_path: Path) -> None:
     assert found.runs[0].command == "import …/rows.json"
 
 
+def test_no_folder_with_a_blank_is_in_a_report(tmp_path: Path) -> None:
+    folder = "/home/somebody/my secret nets"
+    rows = [row(f"{folder}/net.onnx", 1, 1.0, source="onnx"), failed(f"{folder}/b.onnx", f"{folder}/b.onnx: no")]
+    found = report(tmp_path, rows, [row(f"{folder}/net.onnx", 1, 1.0, source="onnx"), row("lost", 1, 1.0)])
+    assert "secret" not in repr(found)
+    assert {row.cell.model for row in found.rows} == {"…/net.onnx", "…/b.onnx"}
+    # Both renderers know a point by the name that its row has.
+    assert {point.model for group in found.groups for point in group.disagreement.points} == {"…/net.onnx"}
+
+
 def test_a_row_of_an_older_version_has_every_field_of_today(tmp_path: Path) -> None:
     old = row("a", 1, 1.0)
     for name in ("launch_share", "instructions_per_inference", "utilisation", "bound"):
@@ -225,6 +235,16 @@ def test_failures_that_share_a_remedy_are_one_with_all_their_cells(tmp_path: Pat
     assert [cell.model for cell in one.cells] == ["a", "b", "c"]
     # Of which of them each is true.
     assert one.facts == ("a and 1 more: Conv: unsupported", "c: another reason")
+
+
+def test_what_is_true_of_one_cell_of_a_model_is_told_with_what_tells_it_from_the_others(tmp_path: Path) -> None:
+    odd = {"code": "odd", "detail": "load 5", "remedy": ""}
+    rows = [
+        *(row("a", 1, 1.0, backend=name, warnings=[{**odd, "detail": f"load {name}"}]) for name in ("ort", "torch")),
+        *(row("b", 1, 1.0, batch=batch, warnings=[odd]) for batch in (1, 8)),
+    ]
+    [one] = report(tmp_path, rows).warnings
+    assert one.facts == ("a on local, ort, batch 1: load ort", "a on local, torch, batch 1: load torch", "b: load 5")
 
 
 def test_what_a_sweep_has_yet_to_measure_is_not_gone(tmp_path: Path) -> None:

@@ -32,8 +32,9 @@ from vitprof.comparisons import Point
 from vitprof.errors import UsageError
 from vitprof.places import Places
 from vitprof.points import LeftOut, point_from_row
-from vitprof.report.paths import without_folders
+from vitprof.report.paths import name_without_folders, without_folders
 from vitprof.report.reading import filled_row
+from vitprof.report.report_words import Names
 from vitprof.reports import (
     Cell,
     ProtocolFacts,
@@ -192,7 +193,7 @@ def _points(store: Store, read: Sequence[_Read]) -> list[Point | LeftOut]:
 
 
 def _without_folders(one: Point | LeftOut) -> Point | LeftOut:
-    model = without_folders(one.model)
+    model = name_without_folders(one.model)
     return one if model == one.model else dataclasses.replace(one, model=model)
 
 
@@ -200,17 +201,17 @@ def _clean(document: _Row) -> _Row:
     """The row with every field of today's `latency`, without samples, folders and what changes while one measures."""
     row = {name: value for name, value in filled_row(document).items() if name not in _SAMPLES}
     row["environment"] = {"before": dict(facts_of(row))}
-    row["model"] = without_folders(row["model"])
+    model = row["model"]
+    row["model"] = name_without_folders(model)
     for part, names in (("failure", ("error", "remedy")), ("parity", ("reason",)), ("artifact", ("exporter",))):
         if row.get(part):
-            texts = {name: without_folders(row[part][name]) for name in names if row[part][name]}
+            texts = {name: without_folders(row[part][name], model) for name in names if row[part][name]}
             row[part] = {**row[part], **texts}
     if row["artifact"]:
-        fixups = [without_folders(text) for text in row["artifact"]["fixups"]]
+        fixups = [without_folders(text, model) for text in row["artifact"]["fixups"]]
         row["artifact"] = {**row["artifact"], "fixups": fixups}
     row["warnings"] = [
-        {**one, "detail": without_folders(one["detail"]), "remedy": without_folders(one["remedy"])}
-        for one in row["warnings"]
+        {**one, **{name: without_folders(one[name], model) for name in ("detail", "remedy")}} for one in row["warnings"]
     ]
     return row
 
@@ -298,12 +299,19 @@ def _troubles(found: Iterable[tuple[str, Cell, str, str]]) -> tuple[Trouble, ...
 
 
 def _facts(told: Sequence[tuple[Cell, str]]) -> tuple[str, ...]:
-    """Each fact once; where they differ, with the models that it is of: `a and 3 more: no operator for fft`."""
-    models: dict[str, list[str]] = {}
+    """Each fact once; where they differ, with the models that it is of: `a and 3 more: no operator for fft`.
+
+    A model of which several are told, by its backend, batch, …, is named with what tells its cells apart.
+    """
+    names = Names(cell for cell, _ in told)
+    of_models: dict[str, set[str]] = {}
     for cell, fact in told:
-        models.setdefault(fact, []).append(cell.model)
-    known = {fact: list(dict.fromkeys(of)) for fact, of in models.items() if fact}
-    if len(models) < 2 or len({cell.model for cell, _ in told}) < 2:
+        of_models.setdefault(cell.model, set()).add(fact)
+    owners: dict[str, list[str]] = {}
+    for cell, fact in told:
+        owners.setdefault(fact, []).append(cell.model if len(of_models[cell.model]) == 1 else names.name(cell))
+    known = {fact: list(dict.fromkeys(of)) for fact, of in owners.items() if fact}
+    if len(owners) < 2 or len({cell for cell, _ in told}) < 2:
         return tuple(sorted(known))
     named = (f"{of[0]}{f' and {len(of) - 1:,} more' if len(of) > 1 else ''}: {fact}" for fact, of in known.items())
     return tuple(sorted(named))

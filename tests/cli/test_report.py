@@ -89,7 +89,7 @@ def test_accuracies_of_other_models_are_told(store: str, tmp_path: Path) -> None
         (("--html",), "name that: -o report.md --html"),
         (("2026", "--all"), "leave out the run, or --all"),
         (("--accuracy-map", "a.toml"), "--accuracy FILE"),
-        (("20991231",), "vitprof results list"),
+        (("20991231",), "nearest to that: 20260111T080000Z-bbbbbbbb"),
         (("--accuracy", "none.csv"), "none.csv"),
     ],
 )

@@ -113,3 +113,33 @@ def test_rows_of_one_model_are_told_apart_by_all_that_differs(browser: Page, tmp
     assert opened.text("#why").startswith("light · 384 px has 0.38 times the MACs of heavy · 224 px and takes 4.50")
     # Its group and no other is in the plot.
     assert len(opened.texts("#chips button")) == 2 and opened.text("#count") == "4 of 12 rows"
+
+
+def test_who_is_nearly_as_fast_is_named_with_its_backend_and_by_the_grade_of_the_ratio(
+    browser: Page, tmp_path: Path
+) -> None:
+    # Their ratios are A, their milliseconds B.
+    rows = [row("twice", 100, 1.0 + at * 1e-4, backend=name) for at, name in enumerate(("ort", "openvino"))]
+    opened = shown(browser, tmp_path, [*rows, row("heavy", 800, 4.0)])
+    opened.click("#questions button", text="fastest")
+    told = opened.text("#answer")
+    assert "is twice (ort): " in told and "grade A. Its interval is reached by twice · openvino." in told
+    assert opened.texts("#fastest tbody td:last-child") == ["A"]
+
+
+def test_a_long_name_stays_in_the_plot_of_a_phone(browser: Page, tmp_path: Path) -> None:
+    names = [f"{side}_{'long_name_' * 3}net" for side in ("left", "right")]
+    rows = [row(names[0], 100, 9.0), row("mid", 300, 3.0), row(names[1], 1000, 4.0)]
+    opened = shown(browser, tmp_path, rows)
+    opened.resize(390, 800)
+    opened.click("#questions button", text="MACs")
+    labels = "#plot .mark-text.role-mark text"
+    opened.wait_for(f"document.querySelectorAll('{labels}').length > 0")
+    opened.settle()
+    inside = """[...document.querySelectorAll('%s')].map((one) => {
+      const [frame, box] = [document.querySelector('#plot').getBoundingClientRect(), one.getBoundingClientRect()];
+      return box.left >= frame.left && box.right <= frame.right;
+    })"""
+    assert opened.value(inside % labels) and all(opened.value(inside % labels))
+    assert opened.complaints == []
+    opened.resize(1280, 900)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -151,7 +152,16 @@ def test_one_click_says_which_is_fastest_at_a_budget(opened: Page, told: Report)
     opened.click("#questions button", text="fastest")
     best = min(sound(told, device=device, batch=1), key=ratio)
     assert f"the fastest on {device} is {best.cell.model} (" in opened.text("#answer")
+    # With accuracies the same table says which to take within a latency: accuracy and time fall from line to line.
+    assert opened.text("#within").startswith("Within a latency: the most accurate line whose time fits")
+    lines = opened.value(
+        """[...document.querySelectorAll('#fastest tbody tr')].map((line) =>
+          [1, 3].map((at) => Number(line.children[at].textContent.replaceAll(',', ''))))"""
+    )
+    assert len(lines) > 1
+    assert all(accuracy > after and ms > faster for (accuracy, ms), (after, faster) in pairwise(lines))
     opened.choose("#fastest select[aria-label=budget]", "macs")
+    assert opened.texts("#within") == []
     opened.click("#fastest .buttons button", text="local")
     opened.value(
         "const limit = document.querySelector('#limit'); limit.value = '1'; limit.dispatchEvent(new Event('change'))"

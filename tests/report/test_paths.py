@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vitprof.report.paths import without_folders
+from vitprof.report.paths import name_without_folders, without_folders
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,16 @@ from vitprof.report.paths import without_folders
 )
 def test_of_a_path_its_last_part_is_left(text: str, shown: str) -> None:
     assert without_folders(text) == shown
+
+
+def test_the_folders_of_a_model_are_known_with_their_blanks() -> None:
+    model = "/home/John Doe/my nets/a b.onnx"
+    assert name_without_folders(model) == "…/a b.onnx"
+    assert name_without_folders("C:\\Users\\John Doe\\nets\\a.py:make") == "…/a.py:make"
+    assert without_folders(f"{model}: no operator; see /tmp/x/a.log", model) == "…/a b.onnx: no operator; see …/a.log"
+    # What is no path from the top stays, and so does the text that it is in.
+    for name in ("my nets/a b.onnx", "timm/vit_tiny", "", "/"):
+        assert name_without_folders(name) == name and without_folders(f"{name}: no", name) == f"{name}: no"
 
 
 def test_long_text_takes_no_long_time() -> None:

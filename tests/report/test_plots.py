@@ -10,17 +10,21 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from matplotlib.text import Text
 
+from vitprof.comparisons import FrontPoint
 from vitprof.errors import ExitCode, UsageError, VitprofError
+from vitprof.measurements import Interval
 from vitprof.report.plot_axes import ticks_between
 from vitprof.report.plot_front import pareto_plot
-from vitprof.report.plot_labels import spread
+from vitprof.report.plot_labels import Label, place_labels, spread
 from vitprof.report.plot_layers import ShareBar, layer_share_plot
-from vitprof.report.plot_style import check_plot_file, family_of, family_styles, shown
+from vitprof.report.plot_style import check_plot_file, family_of, family_styles, new_figure, settle, shown
 from vitprof.report.plots import rank_shift_plot, scatter_plot
 
 from . import compared
@@ -153,6 +157,40 @@ def test_the_front_names_its_models_and_its_units(tmp_path: Path) -> None:
     assert "on the front" in found and "not distinguishable" in found and "dominated" in found
     pareto_plot(compared.front(), "macs", tmp_path / "a.svg")
     assert "MACs" in texts(tmp_path / "a.svg") and "30 M" in texts(tmp_path / "a.svg")
+
+
+def test_a_front_of_macs_names_all_of_a_few_models(tmp_path: Path) -> None:
+    # Who does more work in more time is on it: here everybody, and nobody is beaten.
+    rising = [
+        FrontPoint(f"net{at}", None, at * 1e8, Interval(at * 1e6, at * 0.9e6, at * 1.1e6), True) for at in (1, 2, 4, 8)
+    ]
+    names = {point.model for point in rising}
+    pareto_plot(rising, "latency", tmp_path / "a.svg", gain="macs")
+    assert names <= set(texts(tmp_path / "a.svg"))
+    late = FrontPoint("late", None, 1.5e8, Interval(6e6, 5.9e6, 6.1e6), False, False, "net4", None)
+    pareto_plot([*rising, late], "latency", tmp_path / "a.svg", gain="macs")
+    assert {*names, "late"} <= set(texts(tmp_path / "a.svg"))
+
+
+def test_the_title_of_a_front_ends_before_its_legend(tmp_path: Path) -> None:
+    where = "device0, openvino, fp32, batch 1, 1 thread"
+    many = [FrontPoint(f"n{at}", None, at, Interval(at, None, None), True) for at in range(1, 1251)]
+    pareto_plot(many, "latency", tmp_path / "a.svg", where=where, gain="macs")
+    found = texts(tmp_path / "a.svg")
+    assert "MACs against latency: 1,250 models, device0, openvino, fp32, batch 1," in found and "1 thread" in found
+
+
+def test_between_names_there_is_room() -> None:
+    figure = new_figure(5.0, 4.0)
+    axes = figure.subplots()
+    axes.set(xlim=(0, 10), ylim=(0, 10))
+    settle(figure)
+    points = [(1 + at % 9, 1 + at * 0.35) for at in range(24)]
+    labels = [Label(f"family{at}_m{at}", x, y) for at, (x, y) in enumerate(points)]
+    assert place_labels(axes, labels, points, 4.5) > 12
+    figure.draw_without_rendering()
+    boxes = [Text.get_window_extent(one).padded(0.9 * figure.dpi / 72) for one in axes.texts]
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
 
 
 def test_layers_say_every_share_and_what_is_not_known(tmp_path: Path) -> None:

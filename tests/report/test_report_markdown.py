@@ -18,7 +18,7 @@ from markdown_it import MarkdownIt
 
 from tests import reported
 from tests.report import samples
-from tests.reported import HOSTILE, NOW, broken, failed, row
+from tests.reported import BEFORE, HOSTILE, NOW, broken, failed, row
 from vitprof.places import Places
 from vitprof.report.report_markdown import report_text
 from vitprof.report.report_pictures import Picture, Pictures
@@ -43,6 +43,15 @@ def test_the_golden_report(tmp_path: Path) -> None:
 def test_a_first_report_has_nothing_to_compare_with(tmp_path: Path) -> None:
     text = report_text(report(tmp_path, reported.before_rows()))
     assert "Nothing to compare with" in text and "| change" not in text and "against before" not in text
+
+
+def test_where_nothing_has_a_ratio_none_is_explained(tmp_path: Path) -> None:
+    # Without a reference milliseconds of two runs are not compared.
+    before, now = ([row("a", 1, 1.0, relative=None, started_at=run.started_at)] for run in (BEFORE, NOW))
+    text = report_text(report(tmp_path, now, before))
+    assert "**1 not compared**" in text and "Change of the time" not in text
+    # What else its table shows is.
+    assert "±95%: half of the 95% interval. Grades: A" in text and "ratio" not in text.partition("## Results")[2]
 
 
 def test_what_is_void_is_struck_out_and_what_is_known_of_the_model_is_not(tmp_path: Path) -> None:

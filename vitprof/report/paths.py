@@ -25,6 +25,25 @@ _PATHS = re.compile(
 )
 
 
-def without_folders(text: str) -> str:
-    """`text` with `…/` for the folders of every absolute path in it; URLs and relative paths stay."""
-    return _PATHS.sub(_SHORT, text) if "/" in text or "\\" in text else text
+_SEPARATORS = re.compile(r"[\\/]")
+
+
+def without_folders(text: str, model: str = "") -> str:
+    """`text` with `…/` for the folders of every absolute path in it; URLs and relative paths stay.
+
+    Outside of quotes a path ends at a blank, but for those of `model`, the path that the text is about.
+    """
+    if "/" not in text and "\\" not in text:
+        return text
+    folders = model[: -len(_last(model))] if _last(model) and name_without_folders(model) != model else ""
+    return _PATHS.sub(_SHORT, text.replace(folders, _SHORT) if folders else text)
+
+
+def name_without_folders(name: str) -> str:
+    """A model's name; of one that is an absolute path, in whose folders there may be blanks, `…/` and its last part."""
+    short = without_folders(name)
+    return f"{_SHORT}{_last(short)}" if short.startswith(_SHORT) else short
+
+
+def _last(path: str) -> str:
+    return _SEPARATORS.split(path)[-1]

@@ -41,6 +41,10 @@ _CLOSE = PALETTE[3]
 _RIM = 4.5
 _LINE_STEPS = 12
 _MOST_WITH_INTERVALS = 200
+# In letters: as wide as the axes beside the widest legend.
+_TITLE_WIDTH = 70
+# Of so many models every one is named where MACs are all that is had, as in the picture of ranks.
+_ALL_NAMED = 40
 
 
 def pareto_plot(
@@ -76,7 +80,7 @@ def pareto_plot(
         axes.set_ylabel(GAINS[gain])
         axes.grid(True)
         title = f"{'MACs' if gain == 'macs' else 'Accuracy'} against {COSTS[cost].head}: {counted(len(drawn), 'model')}"
-        axes.set_title(titled(f"{title}, {where}" if where else title, 80), loc="left")
+        axes.set_title(titled(f"{title}, {where}" if where else title, _TITLE_WIDTH), loc="left")
         figure.legend(loc="outside right upper")
         settle(figure)
         counts = Counter(point.model for point in drawn)
@@ -93,9 +97,16 @@ def pareto_plot(
 
 
 def _named(drawn: Sequence[FrontPoint], front: Sequence[FrontPoint], gain: str) -> Sequence[FrontPoint]:
-    """Who is on the front; where that is nearly everybody, who does less work in more time than another."""
+    """Who is on the front; of MACs, where that is nearly everybody, first who does less work in more time than another.
+
+    In the order in which names take the room that there is.
+    """
+    if gain != "macs":
+        return front
     beaten = [point for point in drawn if not point.is_on_front and not point.is_indistinguishable]
-    return beaten if gain == "macs" and len(beaten) < len(front) else front
+    named = beaten if len(beaten) < len(front) else front
+    others = drawn if len(drawn) <= _ALL_NAMED else ()
+    return [*named, *(point for point in others if not any(point is one for one in named))]
 
 
 def _name(point: FrontPoint, same: int) -> str:

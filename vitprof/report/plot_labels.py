@@ -23,6 +23,8 @@ _DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (0.8, 0.7), (-0.8, 0.7), (0.8, 
 # What a label may hide or how far it may stand off: a point of the crowd weighs as much as 8/72 inch.
 _COST_OF_A_POINT = 8.0
 _LEADER_STEPS = 8
+# Between labels, in 1/72 inch: a reader of SVG may have a wider font, and the ground of a label covers its neighbour.
+_GAP = 2.0
 # A label that would hide more of the crowd is left out.
 _MOST_HIDDEN = 3
 
@@ -60,7 +62,7 @@ def place_labels(
         if not found:
             continue
         _, offset, box = min(found, key=lambda one: one[0])
-        boxes.append(box)
+        boxes.append(box.padded(_GAP * pixels))
         points = np.concatenate([points, _leader(at, offset, pixels)])
         _draw(axes, label, offset, rim)
     return len(boxes) - len(taken)

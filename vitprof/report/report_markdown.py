@@ -97,7 +97,7 @@ def _headline(report: Report, names: Names) -> Iterable[str]:
     lines += list(_counted_lines(report, names))
     band = f"±{report.band_share * 100:g}%"
     yield "\n".join(lines) if lines else f"Every cell is the same as before, within {band}."
-    if lines:
+    if lines and any(one.ratio for one in report.changes):
         yield (
             f"<sub>Change of {_compared(report)}, with its 95% interval, widened for the number of comparisons. "
             f"Wholly within {band}: same; wholly outside: faster or slower; else undecided.</sub>"
@@ -147,11 +147,15 @@ def _results(report: Report) -> Iterable[str]:
     if len(tables) > len(shown):
         more = sum(map(len, tables)) - sum(map(len, shown))
         yield f"And {counted(len(tables) - len(shown), 'table')} more, {counted(more, 'result')}."
-    if any(row.document["relative"] for row in report.rows):
+    if any(row.document["latency_ns"] or row.document["relative"] for row in report.rows):
+        ratio = (
+            "; ratio: the time as a multiple of the reference's, which the machine's moods move less"
+            if any(row.document["relative"] for row in report.rows)
+            else ""
+        )
         yield (
-            "<sub>Time: median of one inference; ±95%: half of the 95% interval; ratio: the time as a multiple of the "
-            "reference's, which the machine's moods move less. Grades: A trustworthy, B wide interval, C disturbed."
-            "</sub>"
+            f"<sub>Time: median of one inference; ±95%: half of the 95% interval{ratio}. "
+            "Grades: A trustworthy, B wide interval, C disturbed.</sub>"
         )
 
 

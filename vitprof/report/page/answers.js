@@ -48,6 +48,12 @@ const timeOf = (row) => (row.reference === null ? row.ms : row.ratio) ?? row.ima
 const lowOf = (row) => (row.reference === null ? row.ms_low : row.ratio_low) ?? timeOf(row);
 const highOf = (row) => (row.reference === null ? row.ms_high : row.ratio_high) ?? timeOf(row);
 
+// Of what is compared: the milliseconds may be less sure than the ratio, or more.
+const gradeOf = (row) => row.ratio_grade ?? row.grade;
+
+// Of one model several rows may be ranked together, such as those of two backends.
+const cellName = (row) => [row.model, cellOf(row, ["device"])].filter(Boolean).join(" · ");
+
 // The fastest for every budget: who needs more of it and is not faster is left out.
 function frontOf(rows, budget) {
   const sign = isFloor(budget) ? -1 : 1;
@@ -96,6 +102,12 @@ class Fastest {
           ? "For every budget: the fastest that reaches at least this"
           : "For every budget: the fastest that needs at most this",
       ),
+      isFloor(this.budget) &&
+        el(
+          "p",
+          { class: "quiet", id: "within" },
+          "Within a latency: the most accurate line whose time fits; no other row reaches more in that time.",
+        ),
       this.steps(front),
     ]);
     this.onfront({ device: this.device, group, budget: this.budget, front });
@@ -170,7 +182,7 @@ class Fastest {
     const also = near.length
       ? ` Its interval is reached by ${near
           .slice(0, 3)
-          .map((row) => nameOfModel(row))
+          .map((row) => cellName(row))
           .join(", ")}${near.length > 3 ? ` and ${near.length - 3} more` : ""}.`
       : lowOf(best) < highOf(best)
         ? " No other interval reaches its own."
@@ -180,7 +192,7 @@ class Fastest {
       { class: "answer", id: "answer" },
       `${words}, the fastest on ${this.device} is `,
       el("b", {}, best.model),
-      ` (${cellOf(best, ["device"]) || "one cell"}): ${timeText(best)}, grade ${best.ratio_grade ?? best.grade ?? "unknown"}.`,
+      ` (${cellOf(best, ["device"]) || "one cell"}): ${timeText(best)}, grade ${gradeOf(best) ?? "unknown"}.`,
       also,
       left,
     );
@@ -215,7 +227,7 @@ class Fastest {
           cell: (row) => significant(row.ms ?? row.image_ms),
         },
         { key: "cell", label: "measured as", value: (row) => cellOf(row, ["device"]) },
-        { key: "grade", label: "grade", value: (row) => row.grade, cell: (row) => gradeMark(row.grade) },
+        { key: "grade", label: "grade", value: gradeOf, cell: (row) => gradeMark(gradeOf(row)) },
       ],
       onpick: this.onpick,
     }).show(front);

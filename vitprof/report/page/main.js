@@ -114,6 +114,7 @@ const COLUMNS = [
     "power_w",
     "idle_power_w",
   ].map((key) => NUMBER[key] && (NUMBER[key].isTime ? timed : number)(key, titleOf(NUMBER[key]), { isExtra: true })),
+  text("ratio_grade", "grade of the ratio", { isExtra: true, cell: (row) => gradeMark(row.ratio_grade) }),
   text("family", "family", { isExtra: true }),
   text("run", "run", { isExtra: !varies("run") }),
 ].filter((column) => column && ROWS.some((row) => column.value(row) !== null));

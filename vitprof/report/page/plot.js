@@ -91,7 +91,18 @@ class Plot {
     return asked.marked
       .map((row, at) => pointOf(row, asked, ""))
       .filter(Boolean)
-      .map((point) => ({ ...point, name: shortened(ROWS[point.i].model) }));
+      .map((point) => ({ ...point, name: shortened(ROWS[point.i].model), side: this.sideOf(point.x, asked.xLog) }));
+  }
+
+  // To which side of a point its name begins: a long one must not leave the plot.
+  sideOf(x, isLog) {
+    const of = isLog ? Math.log : Number;
+    const [low, high] = domainOf(
+      this.points.map((one) => one.x),
+      isLog,
+    ).map(of);
+    const share = (of(x) - low) / (high - low);
+    return share < 1 / 3 ? "left" : share > 2 / 3 ? "right" : "center";
   }
 
   spec(asked, colours) {
@@ -199,6 +210,7 @@ class Plot {
           data: { name: "marked" },
           mark: {
             type: "text",
+            align: { expr: "datum.side" },
             dy: -18,
             fontWeight: "bold",
             fill: theme.ink,
@@ -212,7 +224,15 @@ class Plot {
         },
         {
           data: { name: "marked" },
-          mark: { type: "text", dy: -18, fontWeight: "bold", fill: theme.ink, clip: false, tooltip: null },
+          mark: {
+            type: "text",
+            align: { expr: "datum.side" },
+            dy: -18,
+            fontWeight: "bold",
+            fill: theme.ink,
+            clip: false,
+            tooltip: null,
+          },
           encoding: { ...place, text: { field: "name" } },
         },
         {
