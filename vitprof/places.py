@@ -99,6 +99,8 @@ def _why_no_file(file: Path) -> str | None:
     try:
         if file.is_dir():
             return "is a folder"
+        if file.exists() and not file.is_file():
+            return "is a device or a pipe"
         return None if file.parent.is_dir() else f"its folder {file.parent} does not exist"
     except OSError as error:
         return error.strerror or str(error)

@@ -1,7 +1,8 @@
-"""Questions about stored rows: everything there is of one, and what differs between two, or between two runs.
+"""Questions about stored rows: everything there is of one, what differs between two or two runs, why there is none.
 
     ID | RUN ─ rows with protocol and samples ─► ShownDocument
     A, B     ─ rows ─ paired by cell ─ changes ─► DifferenceDocument
+    Wanted   ─ names that the store has ─► why no row is wanted
 
 Above the store, the analysis and the reports, which do not know each other.
 """
@@ -9,7 +10,7 @@ Above the store, the analysis and the reports, which do not know each other.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -30,6 +31,7 @@ from vitprof.reports import Change, ChangeKind
 from vitprof.store.raw_samples import samples_from_document
 from vitprof.store.results import Store, StoredRow
 from vitprof.store.runs import StoredRun
+from vitprof.store.wanted import Wanted, nearest
 from vitprof.units import six_digits
 
 # What a script is told of, where a difference is for the worse.
@@ -88,6 +90,24 @@ def difference(store: Store, before: str, now: str) -> tuple[DifferenceDocument,
     is_worse = any(one.kind in _WORSE for one in found)
     document = DifferenceDocument(before=was.text, now=is_now.text, changes=tuple(map(_change, found)))
     return document, ExitCode.REGRESSION if is_worse else ExitCode.OK
+
+
+def why_none(store: Store, wanted: Wanted) -> str | None:
+    """Which of the wanted names the store lacks, with those it has that are nearest; None where it has such rows.
+
+    None as well where every row is wanted: then there is simply nothing yet.
+    """
+    if wanted.is_every or store.find(replace(wanted, limit=1)):
+        return None
+    held = store.held()
+    if not held:
+        return f"{store.shown} holds no results yet"
+    models, backends, devices = (sorted(set(names)) for names in zip(*held, strict=True))
+    lacking = [("model", wanted.model, models)] if not store.find(Wanted(wanted.model, limit=1)) else []
+    lacking += [("backend", name, backends) for name in wanted.backends if name not in backends]
+    lacking += [("device", name, devices) for name in wanted.devices if name not in devices]
+    said = (f"no {kind} '{name}' (nearest: {', '.join(nearest(name, known))})" for kind, name, known in lacking)
+    return f"{store.shown} has {' and '.join(said) or 'no result that all of this holds for'}"
 
 
 def _run(run: StoredRun) -> RunPart:

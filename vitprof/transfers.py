@@ -31,9 +31,10 @@ from vitprof.store.raw_samples import protocol_from_document, samples_from_docum
 from vitprof.store.results import Incoming, Store, StoredRow, Wanted
 from vitprof.store.runs import Gate, Origin, StoredRun, utc_text
 
-# What a row of CSV needs beside the columns that people read.
+# Of the run, for people to read; all that an export had of it before there was `_RUN_COLUMN`.
 _RUN_COLUMNS = ("run", "run_started_at", "run_vitprof_version", "run_command", "origin")
-_ROW_COLUMN, _SAMPLES_COLUMN = "vitprof_row", "vitprof_samples"
+# What a row of CSV needs beside the columns that people read. New columns go at the end.
+_ROW_COLUMN, _SAMPLES_COLUMN, _RUN_COLUMN = "vitprof_row", "vitprof_samples", "vitprof_run"
 _ROWS_AT_A_TIME = 500
 # Or less, where they are large.
 _CHARACTERS_AT_A_TIME = 20_000_000
@@ -53,10 +54,10 @@ def json_lines(store: Store, wanted: Wanted, *, with_samples: bool) -> Iterator[
 
 def csv_lines(store: Store, wanted: Wanted, *, with_samples: bool) -> Iterator[str]:
     """The lines of a CSV file."""
-    yield _csv_line([*(name for name, _ in COLUMNS), *_RUN_COLUMNS, _ROW_COLUMN, _SAMPLES_COLUMN])
+    yield _csv_line([*(name for name, _ in COLUMNS), *_RUN_COLUMNS, _ROW_COLUMN, _SAMPLES_COLUMN, _RUN_COLUMN])
     for row, samples, run in _each(store, wanted, with_samples):
         read = csv_row(row.document)
-        yield _csv_line([*read, *_run_cells(row, run), *_own_cells(row, samples)])
+        yield _csv_line([*read, *_run_cells(row, run), *_own_cells(row, samples, run)])
 
 
 def _each(
@@ -190,10 +191,11 @@ def _run_cells(row: StoredRow, run: StoredRun) -> Iterator[object]:
     return (csv_cell(text) for text in texts)
 
 
-def _own_cells(row: StoredRow, samples: Mapping[str, Any] | None) -> tuple[str, str]:
-    # A program that opens the file as a table takes neither of the two for a formula.
+def _own_cells(row: StoredRow, samples: Mapping[str, Any] | None, run: StoredRun) -> tuple[str, ...]:
+    # A program that opens the file as a table takes none of them for a formula.
     packed = zlib.compress(line_from_value(samples).encode(), 9) if samples else b""
-    return line_from_value(row.document).rstrip("\n"), base64.b64encode(packed).decode()
+    texts = [line_from_value(value).rstrip("\n") for value in (row.document, dataclasses.asdict(run))]
+    return texts[0], base64.b64encode(packed).decode(), texts[1]
 
 
 def _of_csv(lines: Iterable[str], head: str, name: str) -> Iterator[_Read]:
@@ -214,9 +216,9 @@ def _of_csv(lines: Iterable[str], head: str, name: str) -> Iterator[_Read]:
 
 
 def _of_cells(cells: Mapping[str, str | None], place: str) -> _Read:
-    texts = {name: cells.get(name) or "" for name in (*_RUN_COLUMNS, _ROW_COLUMN, _SAMPLES_COLUMN)}
-    of_run = {name.removeprefix("run_"): texts[name] for name in _RUN_COLUMNS[1:4]}
-    run = _run({"id": texts["run"], **of_run}, place)
+    texts = {name: cells.get(name) or "" for name in (*_RUN_COLUMNS, _ROW_COLUMN, _SAMPLES_COLUMN, _RUN_COLUMN)}
+    shown = {"id": texts["run"], **{name.removeprefix("run_"): texts[name] for name in _RUN_COLUMNS[1:4]}}
+    run = _run(value_from_text(texts[_RUN_COLUMN], place) if texts[_RUN_COLUMN] else shown, place)
     row = row_from_value(value_from_text(texts[_ROW_COLUMN], place), place)
     unpacked = _unpacked(texts[_SAMPLES_COLUMN], place) if texts[_SAMPLES_COLUMN] else ""
     samples = _samples(value_from_text(unpacked, place) if unpacked else None, row, place)

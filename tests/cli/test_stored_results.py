@@ -5,6 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
+import select
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +18,13 @@ import pytest
 
 from tests.report import samples
 from vitprof.cli import main
+from vitprof.records import ModelSpec, Source
 from vitprof.report.document import dicts_from_results
+from vitprof.store import sweeps
 from vitprof.store.raw_samples import document_from_samples
 from vitprof.store.results import open_store
-from vitprof.store.runs import StoredRun
+from vitprof.store.runs import StoredRun, new_run
+from vitprof.sweeps import SweepCell
 
 
 class Said(NamedTuple):
@@ -116,6 +123,15 @@ def test_diff_of_two_rows_and_of_one_run_with_itself(vitprof: Vitprof, two_runs:
         (("show", "third"), "no run 'third'"),
         (("show", ""), "several runs begin with ''"),
         (("diff", "first", "third"), "no run 'third'"),
+        (("list", "--run", "frist"), "nearest to that: first-abababab, second-abababab"),
+        (("prune", "--run", "frist", "--keep", "0"), "nearest to that: first-abababab"),
+        (("export", "--run", "frist", "--csv", "-"), "nearest to that: first-abababab"),
+        (("export", "quik", "--csv", "-"), "no model 'quik' (nearest: quick, "),
+        (("export", "slow", "--device", "loacl", "--jsonl", "-"), "no device 'loacl' (nearest: local)"),
+        # What a variable of the shell that is not set leaves.
+        (("prune", "--device", "", "--keep", "0"), "--device '' names nothing"),
+        (("prune", "--backend", ", ", "--keep", "0"), "--backend ', ' names nothing"),
+        (("prune", "--run", "", "--keep", "0"), "--run '' names nothing"),
         (("prune",), "needs a rule"),
         (("prune", "--keep", "-1"), "--keep -1 is below 0"),
         (("prune", "--older-than", "soon"), "--older-than 'soon' is no age"),
@@ -171,6 +187,62 @@ def test_show_has_everything_of_a_row(vitprof: Vitprof, two_runs: Path) -> None:
 def test_list_takes_a_run_by_its_beginning_and_a_limit(vitprof: Vitprof, two_runs: Path) -> None:
     assert len(rows_of(vitprof, two_runs, "--run", "fir")) == len(rows_of(vitprof, two_runs, "--run", "latest")) == 5
     assert [row["model"] for row in rows_of(vitprof, two_runs, "--all", "--limit", "1")] == ["else"]
+
+
+def test_of_rows_that_are_not_there_it_is_told_which_name_the_store_lacks(vitprof: Vitprof, two_runs: Path) -> None:
+    done = vitprof(two_runs, "results", "list", "slwo*", "--backend", "ort,trt", "--json", "-")
+    assert done.returncode == 0 and json.loads(done.stdout)["results"] == []
+    assert "has no model 'slwo*' (nearest: slow, " in done.stderr and "no backend 'trt' (nearest: ort)" in done.stderr
+    pruned = vitprof(two_runs, "results", "prune", "--device", "loacl", "--keep", "0")
+    assert pruned.returncode == 0 and pruned.stdout.startswith("nothing to remove: ")
+    assert pruned.stdout.endswith("has no device 'loacl' (nearest: local)\n")
+    assert len(rows_of(vitprof, two_runs, "--all")) == 10
+
+
+def test_an_export_of_nothing_leaves_the_file_of_before(vitprof: Vitprof, two_runs: Path) -> None:
+    file = two_runs / "out.jsonl"
+    file.write_text("of before")
+    assert vitprof(two_runs, "results", "export", "slwo", "--jsonl", str(file)).returncode == 2
+    assert file.read_text() == "of before"
+
+
+def test_names_of_a_store_are_no_commands_to_the_terminal(vitprof: Vitprof, two_runs: Path) -> None:
+    hostile = "evil\x1b]0;title\x07\x1b[31m\x9b2J\u202e"
+    with open_store(two_runs / "results.sqlite") as store:
+        for end in "12":
+            store.add(StoredRun(f"{hostile}{end}", "2026-04-01T12:00:00", "0.1.0", hostile), [_row(hostile, 1.0)])
+    for words in ("show evil", "show evli", "list evli", "prune evli --keep 0", "list --run evil"):
+        done = vitprof(two_runs, "results", *words.split())
+        assert "evil" in done.stdout + done.stderr
+        assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(done.stdout + done.stderr), words
+
+
+def test_a_terminal_gets_the_newest_and_a_pipe_all(two_runs: Path) -> None:
+    with open_store(two_runs / "results.sqlite") as store:
+        run = StoredRun("many", "2026-06-01T12:00:00+00:00", "0.1.0", "latency")
+        store.add(run, [_row(f"m{number}", 1.0, started_at=None) for number in range(120)])
+    words = [sys.executable, "-m", "vitprof", "results", "list"]
+    ours, theirs = os.openpty()
+    os.set_blocking(ours, False)
+    shown = bytearray()
+    environment = {**os.environ, "VITPROF_DATA_DIR": str(two_runs), "COLUMNS": "80"}
+    with subprocess.Popen(words, stdout=theirs, stderr=subprocess.PIPE, text=True, env=environment) as asked:
+        os.close(theirs)
+        while select.select([ours], [], [], 60)[0]:
+            try:
+                shown += os.read(ours, 10_000)
+            except OSError:
+                # Linux's word for the end of a terminal.
+                break
+        said = asked.communicate()[1]
+    os.close(ours)
+    head, *lines = shown.decode().splitlines()
+    assert len(lines) == 100 and all(line.startswith("m") for line in lines)
+    # Also on a narrow one: it is what `show` and `diff` take.
+    assert head.split()[-1].startswith("id") and re.fullmatch(r"\d+", lines[0].split()[-1])
+    assert said == "these are the 100 newest; for more add --limit N, or | less -S for all\n"
+    piped = subprocess.run(words, capture_output=True, text=True, env=environment, check=True)
+    assert len(piped.stdout.splitlines()) == 1 + 126 and piped.stderr == ""
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv"])
@@ -260,6 +332,18 @@ def test_an_export_that_does_not_fit_leaves_nothing_half_done(
     done = vitprof(two_runs, "results", "export", "--jsonl", str(folder / "out.jsonl"))
     assert done.returncode == 3 and "cannot write" in done.stderr and "free space" in done.stderr
     assert list(folder.iterdir()) == []
+
+
+def test_prune_tells_which_rows_stay_for_a_sweep_that_goes_on(vitprof: Vitprof, two_runs: Path) -> None:
+    with open_store(two_runs / "results.sqlite") as store:
+        run = new_run("sweep a.toml", plan="models = []", plan_hash="abc")
+        sweeps.begin(store, run, [SweepCell(0, 0, ModelSpec("m", Source.TIMM), "ort", "local", None)])
+        store.add(run, [_row("m", 1.0)])
+    done = vitprof(two_runs, "results", "prune", "m", "--keep", "0")
+    assert done.stdout == (
+        "nothing to remove\n"
+        "1 result stays for a sweep that is not finished: end it first with vitprof sweep PLAN.toml --resume\n"
+    )
 
 
 def test_prune_says_what_goes_before_it_goes(vitprof: Vitprof, two_runs: Path) -> None:

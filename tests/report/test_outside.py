@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vitprof.report.outside import encodable, plain
+from vitprof.report.outside import encodable, plain, plain_lines
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,8 @@ def test_plain(text: str, shown: str) -> None:
 
 def test_encodable_text_is_kept() -> None:
     assert encodable("größe\x1b[0m") == "größe\x1b[0m"
+
+
+def test_lines_and_blanks_of_an_own_text_stay_and_nothing_in_them_is_a_command() -> None:
+    text = "vitprof: no run 'a\x1b]0;title\x07\x1b[31m\x9b2J\u202eb'\n  → type  this\ror that"
+    assert plain_lines(text) == "vitprof: no run 'ab'\n  → type  this or that"

@@ -143,7 +143,7 @@ def test_of_processes_that_open_it_at_once_one_migrates_and_all_go_on(address: s
     wait_for(lambda: all(Path(f"{begin}-{name}").exists() for name in names))
     begin.touch()
     for opener in openers:
-        opener.join(60)
+        opener.join(120)
     assert [opener.exitcode for opener in openers] == [0, 0, 0]
     with open_store(address) as store:
         assert len(store.rows(is_all=True)) == len(_rows(1_000)) + 3

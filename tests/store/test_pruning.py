@@ -119,7 +119,8 @@ def test_an_unfinished_sweep_keeps_its_rows(address: str) -> None:
         run = StoredRun("swept", "2026-01-01T12:00:00+00:00", "0.1.0", "sweep a.toml", **swept)
         sweeps.begin(store, run, [SweepCell(0, 0, ModelSpec("a", Source.TIMM), "ort", "local", None)])
         store.add(run, [{**row, "model": "a"}])
-        prune(store, Rule(EVERY, keep=0), is_dry=False)
+        assert prune(store, Rule(EVERY, keep=0), is_dry=True).unfinished == 1
+        assert prune(store, Rule(EVERY, keep=0), is_dry=False).unfinished == 1
         assert _left(store) == {"a": "t"}
         store.finish("swept")
         prune(store, Rule(EVERY, keep=0), is_dry=False)

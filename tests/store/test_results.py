@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -219,7 +220,7 @@ def test_processes_that_write_at_once_lose_nothing_and_none_is_turned_away(addre
     wait_for(lambda: all(Path(f"{begin}-{name}").exists() for name in names))
     begin.touch()
     for writer in writers:
-        writer.join(60)
+        writer.join(120)
     assert [writer.exitcode for writer in writers] == [0, 0, 0]
     with open_store(address) as store:
         assert sorted(models(store)) == sorted(f"{name}-{index}" for name in names for index in range(30))
@@ -235,6 +236,33 @@ def test_a_reader_does_not_wait_for_a_writer(file: Path) -> None:
         assert models(store) == ["lowformer_b1"]
         writer.execute("ROLLBACK")
         writer.close()
+
+
+def test_who_waits_for_a_writer_hears_ctrl_c_meanwhile(file: Path) -> None:
+    def interrupted(*_: object) -> None:
+        # Whether the other one still wrote then.
+        raise KeyboardInterrupt(other.in_transaction)
+
+    with open_store(file) as store:
+        other = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+        other.execute("BEGIN IMMEDIATE")
+        before = signal.signal(signal.SIGUSR1, interrupted)
+        timers = [threading.Timer(1, os.kill, (os.getpid(), signal.SIGUSR1)), threading.Timer(20, other.rollback)]
+        try:
+            for timer in timers:
+                timer.start()
+            with pytest.raises(KeyboardInterrupt) as heard:
+                store.add(EARLY, [row(samples.ok())])
+            assert heard.value.args == (True,)
+        finally:
+            for timer in timers:
+                timer.cancel()
+                timer.join()
+            signal.signal(signal.SIGUSR1, before)
+            other.close()
+        # The one that was interrupted holds nothing, and its store still works.
+        store.add(EARLY, [row(samples.ok())])
+        assert models(store) == ["lowformer_b1"]
 
 
 def test_a_newer_store_is_refused_and_left_as_it_is(file: Path) -> None:
@@ -386,6 +414,18 @@ def test_models_are_found_by_the_names_that_tables_show(address: str, glob: str,
         assert prune(store, Rule(Wanted(glob), keep=0), is_dry=True).rows == len(found)
 
 
+def test_names_of_timm_are_found_with_its_own_prefix_and_no_others(address: str) -> None:
+    ours, theirs = row(samples.ok()), row(samples.ok(), source="torchvision")
+    with open_store(address) as store:
+        store.add(EARLY, [ours, theirs])
+        for glob, source in (("timm:*", "timm"), ("torchvision:*", "torchvision"), (f"timm:{ours['model']}", "timm")):
+            [found] = store.rows(glob)
+            assert found.document["source"] == source
+        assert store.held() == tuple(
+            (f"{prefix}{ours['model']}", ours["backend"], ours["device"]) for prefix in ("", "torchvision:")
+        )
+
+
 def test_a_path_that_can_be_no_file_is_a_mistake_of_the_caller(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is a folder"):
         open_store(tmp_path)
@@ -507,7 +547,10 @@ def test_a_run_is_found_by_its_id_its_beginning_and_as_the_latest(address: str) 
         assert "more of the run's id" in caught.value.remedy
         with pytest.raises(UsageError, match="several runs"):
             store.meant(Wanted(run="ear"))
-        assert store.meant(Wanted(run="nope")).run == "nope" and store.meant(Wanted(run="early_")).run == "early_bird"
+        assert store.meant(Wanted(run="early_")).run == "early_bird"
+        with pytest.raises(UsageError, match="no run 'erly_bird'") as mistyped:
+            store.meant(Wanted(run="erly_bird"))
+        assert mistyped.value.remedy.startswith("nearest to that: early_bird, early, ")
         for unknown in ("nope", "%", "_", "EARLY"):
             with pytest.raises(UsageError, match="no run"):
                 store.run(unknown)

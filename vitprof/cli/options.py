@@ -202,8 +202,13 @@ def takes_stdout(*files: Path | None) -> bool:
 
 
 def say(message: str, remedy: str) -> None:
-    """An error as every error looks: what happened, then what to type next."""
-    typer.echo(f"vitprof: {message}\n  → {remedy}", err=True)
+    """An error as every error looks: what happened, then what to type next.
+
+    Either may hold names that somebody else chose: nothing in them reaches the terminal as a command.
+    """
+    from vitprof.report.outside import plain_lines
+
+    typer.echo(plain_lines(f"vitprof: {message}\n  → {remedy}"), err=True)
 
 
 def write_text(file: Path, text: str) -> None:

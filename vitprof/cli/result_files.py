@@ -48,6 +48,7 @@ def export_results(
 ) -> None:
     """Write results to a file that 'results import' takes in again: the same rows, runs and raw samples."""
     from vitprof.places import places
+    from vitprof.stored import why_none
     from vitprof.transfers import csv_lines, json_lines
 
     where = places(store)
@@ -56,6 +57,10 @@ def export_results(
         raise UsageError("results export needs a file to write", remedy="add --jsonl FILE or --csv FILE; - is stdout")
     with opened_store(where) as opened:
         wanted = opened.meant(wanted_from_options(pattern, backend, device, run))
+        why = why_none(opened, wanted)
+        if why:
+            # An empty file would pass for a copy of what was asked for, and take the place of an older one.
+            raise UsageError(why, remedy="see what there is with: vitprof results list")
         for file, lines_of in ((jsonl, json_lines), (csv, csv_lines)):
             if file:
                 count = _write_lines(file, lines_of(opened, wanted, with_samples=not no_samples))
@@ -81,6 +86,7 @@ def prune_results(
 ) -> None:
     """Remove results by a rule, for good; rows of an unfinished sweep stay."""
     from vitprof.places import places
+    from vitprof.report.outside import plain
 
     options.check_at_least("--keep", keep, 0)
     if keep is None and older_than is None:
@@ -91,12 +97,20 @@ def prune_results(
     before = None if older_than is None else (datetime.now(UTC) - _age(older_than)).isoformat(timespec="seconds")
     with opened_store(places(store)) as opened:
         from vitprof.store.pruning import Rule, prune
+        from vitprof.stored import why_none
 
         wanted = opened.meant(wanted_from_options(pattern, backend, device, run))
         size_before = opened.size_bytes
         found = prune(opened, Rule(wanted, keep, before, only_samples=samples), is_dry=dry_run)
         size = opened.size_bytes
+        why = None if found.rows else why_none(opened, wanted)
+    if why:
+        typer.echo(plain(f"nothing to remove: {why}"))
+        return
     typer.echo(_text_from_pruned(found, only_samples=samples, is_dry=dry_run))
+    if found.unfinished:
+        these = "1 result stays" if found.unfinished == 1 else f"{found.unfinished} results stay"
+        typer.echo(f"{these} for a sweep that is not finished: end it first with vitprof sweep PLAN.toml --resume")
     if found.rows and not dry_run and size is not None and size_before is not None:
         from vitprof.units import text_from_bytes
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from vitprof.store.results import Incoming
     from vitprof.store.wanted import Wanted
 
+# A person who asks for no number gets so many of the newest on the screen: a store may hold thousands of cells.
+_ON_SCREEN = 100
 # Of the rows of a table that say too little, so many are told each; the rest are counted.
 _SHOWN_UNUSABLE = 10
 _FILE_REMEDY = "name a JSON or a CSV file, or a .mlperf folder"
@@ -44,7 +47,12 @@ def list_results(
     device: OnlyDevices = None,
     run: OnlyRun = None,
     is_all: Annotated[bool, typer.Option("--all", help="Earlier rows of a cell too.")] = False,
-    limit: Annotated[int | None, typer.Option("--limit", help="At most so many.", show_default=False)] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit", help="At most so many; default: all, of which a terminal shows 100.", show_default=False
+        ),
+    ] = None,
     store: options.Store = None,
     json: options.JsonFile = None,
     csv: options.CsvFile = None,
@@ -60,7 +68,10 @@ def list_results(
     check_files(where, json, csv)
     options.check_at_least("--limit", limit, 1)
     wanted = wanted_from_options(pattern, backend, device, run)
-    listed = _listed(where, dataclasses.replace(wanted, is_all=is_all, limit=limit))
+    # What goes to a program or into a file is whole.
+    is_bounded = limit is None and sys.stdout.isatty()
+    enough = _ON_SCREEN + 1 if is_bounded and not (json or csv) else limit
+    listed = _listed(where, dataclasses.replace(wanted, is_all=is_all, limit=enough))
     if json or csv:
         from vitprof.report.schema import ResultDocument
 
@@ -71,7 +82,9 @@ def list_results(
 
     from vitprof.report.terminal import show_stored
 
-    show_stored(listed, Console())
+    show_stored(listed[:_ON_SCREEN] if is_bounded else listed, Console())
+    if is_bounded and len(listed) > _ON_SCREEN:
+        typer.echo(f"these are the {_ON_SCREEN} newest; for more add --limit N, or | less -S for all", err=True)
 
 
 @app.command("show")
@@ -230,14 +243,23 @@ def _text_from_added(runs: Iterable[str], added: int, total: int) -> str:
 
 
 def _listed(where: Places, wanted: Wanted) -> list[Listed]:
+    from vitprof.report.outside import plain
     from vitprof.report.reading import rows_from_stored
     from vitprof.report.stored import Listed
 
     # In the data folder there is none before the first measurement.
-    if not where.has_store and where.named_store is None:
+    if not where.has_store and where.named_store is None and wanted.run is None:
         return []
     with opened_store(where) as opened:
-        rows = opened.find(opened.meant(wanted))
+        meant = opened.meant(wanted)
+        rows = opened.find(meant)
+        if not rows:
+            # It takes its time to load.
+            from vitprof.stored import why_none
+
+            why = why_none(opened, meant)
+            if why:
+                typer.echo(plain(why), err=True)
     read = rows_from_stored([one.document for one in rows])
     return [Listed(row, one.run, one.origin.value, one.id) for row, one in zip(read, rows, strict=True)]
 

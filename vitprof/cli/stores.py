@@ -31,8 +31,14 @@ OnlyRun = Annotated[
 
 
 def wanted_from_options(pattern: str, backend: str | None, device: str | None, run: str | None) -> Wanted:
+    """`UsageError` for an option that is given and names nothing: it must not mean everything."""
     from vitprof.store.wanted import Wanted
 
+    for option, text in (("--backend", backend), ("--device", device), ("--run", run)):
+        if text is not None and not options.names_from_list(text):
+            raise UsageError(
+                f"{option} '{text}' names nothing", remedy=f"give {option} a name, or leave it out for all"
+            )
     return Wanted(pattern, options.names_from_list(backend), options.names_from_list(device), run)
 
 

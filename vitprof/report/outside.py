@@ -26,8 +26,17 @@ _FORMULA_STARTS = ("=", "+", "-", "@")
 
 def plain(text: str) -> str:
     """`text` as one line without terminal escapes, control characters and characters that cannot be written."""
-    bare = _ESCAPES.sub("", text)
-    return " ".join("".join(_REPLACEMENTS.get(unicodedata.category(char), char) for char in bare).split())
+    return " ".join(_without_controls(text).split())
+
+
+def plain_lines(text: str) -> str:
+    """The same of a text that vitprof wrote around names from outside: its lines and blanks stay."""
+    return "\n".join(map(_without_controls, text.split("\n")))
+
+
+def _without_controls(line: str) -> str:
+    bare = _ESCAPES.sub("", line)
+    return "".join(_REPLACEMENTS.get(unicodedata.category(char), char) for char in bare)
 
 
 def encodable(text: str) -> str:

@@ -59,7 +59,7 @@ def columns_of(listed: Sequence[Listed]) -> tuple[Column, ...]:
         Column("outcome", texts(_outcome), is_number=False),
         Column("from", tuple(one.origin for one in listed), 9, is_number=False),
         Column("measured", texts(_moment), 10, is_number=False),
-        Column("id", tuple(NOT_KNOWN if one.id is None else str(one.id) for one in listed), 12),
+        Column("id", tuple(NOT_KNOWN if one.id is None else str(one.id) for one in listed), 2),
         Column("run", tuple(plain(one.run) for one in listed), 11, is_number=False),
     )
     return tuple(column for column in columns if column.spare == 0 or set(column.cells) != {NOT_KNOWN})

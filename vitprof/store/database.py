@@ -7,6 +7,7 @@ the URL is never shown.
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,8 @@ from vitprof.places import check_store, shown_store
 # As long as another process may hold the file before a writer gives up: it may be importing a million rows, or
 # bringing the file up to date.
 _BUSY_TIMEOUT_MS = 600_000
+# SQLite waits in its own code, where Ctrl-C is not heard: so long at a time.
+_BUSY_STEP_MS = 500
 _COMPACT_TIMEOUT_MS = 5_000
 # A server that does not answer within this is not there.
 _CONNECT_TIMEOUT_S = 10
@@ -206,7 +209,30 @@ def _on_sqlite_connect(connection: Any, _: object) -> None:
 
 
 def _on_sqlite_begin(connection: Connection) -> None:
-    connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, "BEGIN"))
+    begin = connection.get_execution_options().get(_BEGIN)
+    if begin is None:
+        connection.exec_driver_sql("BEGIN")
+        return
+    connection.exec_driver_sql(f"PRAGMA busy_timeout = {_BUSY_STEP_MS}")
+    try:
+        for _ in range(_BUSY_TIMEOUT_MS // _BUSY_STEP_MS - 1):
+            if _has_begun(connection, begin):
+                return
+        connection.exec_driver_sql(begin)
+    finally:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+
+
+def _has_begun(connection: Connection, begin: str) -> bool:
+    """False where somebody else wrote all the while."""
+    try:
+        connection.exec_driver_sql(begin)
+    except exc.OperationalError as error:
+        code = getattr(error.orig, "sqlite_errorcode", None)
+        if code is None or code & 0xFF != sqlite3.SQLITE_BUSY:
+            raise
+        return False
+    return True
 
 
 def _is_of_server(error: exc.DBAPIError) -> bool:

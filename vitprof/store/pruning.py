@@ -44,6 +44,8 @@ class Pruned:
     last_started_at: str | None
     # Rows that stay.
     left: int
+    # Of them, those that the rule means as well, of sweeps that are not finished.
+    unfinished: int = 0
 
 
 def prune(store: Store, rule: Rule, *, is_dry: bool) -> Pruned:
@@ -68,7 +70,7 @@ def prune(store: Store, rule: Rule, *, is_dry: bool) -> Pruned:
     return found
 
 
-def _ids(connection: Connection, rule: Rule) -> list[int]:
+def _ids(connection: Connection, rule: Rule, *, of_unfinished: bool = False) -> list[int]:
     order = (RESULTS.c.started_at.desc(), RESULTS.c.id.desc())
     place = func.row_number().over(partition_by=RESULTS.c.cell, order_by=order).label("place")
     # Counted among all rows of a cell: those of an unfinished sweep are the newest, and count.
@@ -76,15 +78,23 @@ def _ids(connection: Connection, rule: Rule) -> list[int]:
     ids: list[int] = []
     for cells in searching.conditions_on_cells(connection, rule.wanted):
         numbered = ranked.where(*cells).subquery()
-        chosen = select(RESULTS.c.id).join(numbered, numbered.c.id == RESULTS.c.id).where(*_conditions(rule))
+        chosen = (
+            select(RESULTS.c.id)
+            .join(numbered, numbered.c.id == RESULTS.c.id)
+            .where(_is_of_unfinished() if of_unfinished else ~_is_of_unfinished(), *_conditions(rule))
+        )
         if rule.keep is not None:
             chosen = chosen.where(numbered.c.place > rule.keep)
         ids += connection.scalars(chosen.order_by(RESULTS.c.id))
     return sorted(ids)
 
 
+def _is_of_unfinished() -> ColumnElement[bool]:
+    return RESULTS.c.run.in_(select(RUNS.c.id).where(sweeps.is_unfinished()))
+
+
 def _conditions(rule: Rule) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = [RESULTS.c.run.not_in(select(RUNS.c.id).where(sweeps.is_unfinished()))]
+    conditions: list[ColumnElement[bool]] = []
     if rule.wanted.run is not None:
         conditions.append(RESULTS.c.run == rule.wanted.run)
     if rule.before is not None:
@@ -104,7 +114,10 @@ def _pruned(connection: Connection, ids: Sequence[int], rule: Rule) -> Pruned:
             moments.append(moment)
     every = connection.scalar(select(func.count()).select_from(RESULTS)) or 0
     left = every if rule.only_samples else every - len(ids)
-    return Pruned(len(ids), samples, len(cells), min(moments, default=None), max(moments, default=None), left)
+    first, last = min(moments, default=None), max(moments, default=None)
+    is_any_unfinished = connection.scalar(select(exists().where(sweeps.is_unfinished()).select_from(RUNS)))
+    unfinished = len(_ids(connection, rule, of_unfinished=True)) if is_any_unfinished else 0
+    return Pruned(len(ids), samples, len(cells), first, last, left, unfinished)
 
 
 def _sweep_up(connection: Connection, runs: Collection[str]) -> None:

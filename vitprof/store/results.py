@@ -41,7 +41,7 @@ from vitprof.store.schema import (
     SWEEP_CELLS,
 )
 from vitprof.store.searching import StoredRow
-from vitprof.store.wanted import Wanted
+from vitprof.store.wanted import Wanted, nearest
 
 __all__ = ["Incoming", "Store", "StoredRow", "Wanted", "open_store"]
 _Row = Mapping[str, Any]
@@ -214,10 +214,16 @@ class Store:
         `UsageError` where there is none, or several begin so.
         """
         found = self._run(text)
-        if found is None:
-            what = "no results" if text == "latest" else f"no run '{text}'"
-            raise UsageError(f"{self.shown} has {what}", remedy="list its runs with: vitprof results list --all")
-        return found
+        if found is not None:
+            return found
+        known = [] if text == "latest" else [run.id for run in self.runs()]
+        if not known:
+            remedy = "measure something (vitprof latency MODEL), or bring results: vitprof results import FILE"
+            raise UsageError(f"{self.shown} has no results", remedy=remedy)
+        raise UsageError(
+            f"{self.shown} has no run '{text}'",
+            remedy=f"nearest to that: {', '.join(nearest(text, known))}; 'latest' is the newest one",
+        )
 
     def latest(self) -> StoredRun:
         """The newest run with rows that neither came from a file nor were measured by gate, to be sure of others.
@@ -234,10 +240,14 @@ class Store:
     def meant(self, wanted: Wanted) -> Wanted:
         """The same with the whole id of its run, where that was given by its beginning or as `latest`.
 
-        Of a run that there is not there are no rows; `UsageError` where several begin so.
+        `UsageError` where there is none of that name, or several begin so.
         """
-        found = None if wanted.run is None else self._run(wanted.run)
-        return wanted if found is None else replace(wanted, run=found.id)
+        return wanted if wanted.run is None else replace(wanted, run=self.run(wanted.run).id)
+
+    def held(self) -> tuple[tuple[str, str, str], ...]:
+        """(model as it is typed, backend, device) of every cell, each once, in order."""
+        with self.reading() as connection:
+            return tuple(searching.held(connection))
 
     def _run(self, text: str) -> StoredRun | None:
         order = (RUNS.c.command.startswith(IMPORT), RUNS.c.started_at.desc(), RUNS.c.id.desc())

@@ -84,6 +84,12 @@ def _stored(row: Row[tuple[int, str, str, bytes, str]], environment: Mapping[str
         ) from error
 
 
+def held(connection: Connection) -> list[tuple[str, str, str]]:
+    """(model as it is typed, backend, device) of every cell, each once, in order."""
+    asked = select(CELLS.c.model, CELLS.c.source, CELLS.c.backend, CELLS.c.device).distinct()
+    return sorted({(typed_name(model, source), *place) for model, source, *place in connection.execute(asked)})
+
+
 def earlier(connection: Connection, ids: Sequence[int]) -> Mapping[int, StoredRow]:
     """By row: the latest of its cell that began before it and is of another run, where there is one.
 
@@ -176,12 +182,17 @@ def conditions_on_cells(connection: Connection, wanted: Wanted) -> list[list[Col
 
 
 def _is_named(cell: Row[Any], glob: str) -> bool:
-    """Whether a cell's model is one of the glob's, by its bare name or by the one that tables show."""
+    """Whether a cell's model is one of the glob's, by its bare name or by one that is typed for it."""
     pattern = storable(glob)
     bare = pattern.removesuffix(AS_BUILT)
     if bare != pattern and not packing.is_as_built(cell._asdict()):
         return False
-    names = (cell.model, typed_name(cell.model, cell.source))
+    # Names of timm's stand for themselves, and are typed with its own at times.
+    names = (
+        cell.model,
+        typed_name(cell.model, cell.source),
+        *([f"timm:{cell.model}"] if cell.source == "timm" else []),
+    )
     # The name of a file may look like a glob that does not match it.
     return bare in names or any(fnmatchcase(name, bare) for name in names)
 
