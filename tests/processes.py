@@ -10,7 +10,7 @@ from multiprocessing.context import SpawnProcess
 import psutil
 
 SPAWN = multiprocessing.get_context("spawn")
-_WAIT_S = 60
+_WAIT_S = 120
 
 
 def started(target: Callable[..., None], *arguments: object) -> SpawnProcess:

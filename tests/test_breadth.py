@@ -19,6 +19,8 @@ from vitprof.records import Exporter, ModelSpec, ParityVerdict, Precision, Sourc
 from vitprof.report.progress import NoProgress
 from vitprof.units import Amount
 
+# On a busy machine an export with a compilation takes minutes.
+pytestmark = pytest.mark.timeout(900)
 LIKE = ModelSpec("", Source.TIMM, size=(64, 64))
 QUICK = protocol(Effort.QUICK, measure=Amount(calls=30))
 SMALL = "mobilenetv3_small_050"

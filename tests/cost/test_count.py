@@ -120,6 +120,7 @@ def test_macs_that_nothing_could_count_are_none() -> None:
     assert (cost.params, cost.macs, cost.activation_bytes, cost.ops) == (12, None, None, None)
 
 
+@pytest.mark.timeout(900)
 def test_every_row_of_the_reference_counts_exactly() -> None:
     """As built, on shapes alone: parameters and MACs to the unit, for each family and size of the table."""
     with REFERENCE.open() as file:

@@ -26,7 +26,7 @@ import pytest
 from vitprof.records import Device
 
 HOST = "board"
-_WAIT_S = 20.0
+_WAIT_S = 60.0
 # Without the `ssh` of another of these servers.
 _PATH = os.environ["PATH"]
 

@@ -26,7 +26,7 @@ from vitprof.errors import UnreachableError, UsageError
 from vitprof.runner.hold import IN_USE_STAGE
 from vitprof.runner.wire import BlockRequest, Facts, Hold, OutputsRequest, Plan, Ready
 
-_WAIT_S = 10
+_WAIT_S = 60
 _ALL = "0.0.0.0"  # noqa: S104 - where it may not listen
 _READY = {
     **{"type": "ready", "load_ns": 1, "build_ns": None, "first_call_ns": 1, "clock": "browser", "clock_step_ns": 5000},

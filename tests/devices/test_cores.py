@@ -21,7 +21,7 @@ def _ready(cores: str | None, here: Places) -> Ready:
     device = replace(profiles.device("local"), cores=cores)
     link = LocalTransport(here.cache_root).start(_plan(device))
     try:
-        ready = link.receive(30)
+        ready = link.receive(60)
         assert isinstance(ready, Ready)
         return ready
     finally:

@@ -15,7 +15,7 @@ from vitprof.places import Places
 from vitprof.runner.__main__ import failure_from_error
 from vitprof.runner.wire import Failure, OutputsRequest, Plan
 
-_WAIT_S = 20.0
+_WAIT_S = 60.0
 
 
 def _failure(command: list[str]) -> Failure:

@@ -28,7 +28,7 @@ from vitprof.runner.wire import (
 )
 
 Start = Callable[..., LocalLink]
-_WAIT_S = 20
+_WAIT_S = 60
 
 
 @pytest.fixture
@@ -154,8 +154,9 @@ def test_the_end_of_standard_input_ends_a_runner_that_hangs(start: Start, monkey
 
 def test_the_deadline_ends_a_runner_whose_host_keeps_silent(start: Start) -> None:
     link = start(deadline_s=0.5, call_ns=1000)
-    link.receive(_WAIT_S)
     with pytest.raises(RunnerFailed, match="deadline"):
+        # It runs from the plan on: on a busy machine the runner may not be ready before.
+        link.receive(_WAIT_S)
         link.receive(_WAIT_S)
 
 

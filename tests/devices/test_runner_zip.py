@@ -75,4 +75,4 @@ def test_it_runs_on_another_python(here: Places, version: str) -> None:
     answers = [message_from_line(process.stdout.readline()) for _ in range(3)]
     assert isinstance(answers[0], Ready) and answers[0].environment["python"].startswith(version)
     process.stdin.close()
-    process.wait(10)
+    process.wait(60)

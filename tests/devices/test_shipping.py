@@ -14,7 +14,7 @@ import pytest
 
 from vitprof.devices.shipping import BOOT, Keeper, Lost, Parcels, Refused, program
 
-_WAIT_S = 20.0
+_WAIT_S = 60.0
 _RUN = "run"
 Start = Callable[[], contextlib.AbstractContextManager[Keeper]]
 

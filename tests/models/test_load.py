@@ -114,7 +114,8 @@ def test_pretrained_weights_without_a_network_fail_soon_with_the_way_out(
     start = time.monotonic()
     with pytest.raises(VitprofError) as caught:
         load(spec)
-    assert time.monotonic() - start < 30
+    # Not after the minutes that a network's own time-outs take.
+    assert time.monotonic() - start < 100
     assert "--pretrained" in caught.value.remedy
 
 

@@ -132,9 +132,12 @@ def _hwmon(root: Path, number: int, rails: dict[int, tuple[str, int, int]], name
 
 
 def _watts(source: energy.Source, seconds: float = 0.4) -> float:
-    used = energy.over(source, lambda _: time.sleep(seconds))
-    assert used is not None
-    return used.power_w
+    # On a busy machine a stretch may hold too few readings: then a longer one does.
+    for longer in (1, 2, 4, 8, 16, 32):
+        used = energy.over(source, lambda _, longer=longer: time.sleep(seconds * longer))  # type: ignore[misc]
+        if used is not None:
+            return used.power_w
+    raise AssertionError("no figure, however long the stretch")
 
 
 def test_the_module_of_an_orin_nx_is_its_input_rail(tmp_path: Path) -> None:
@@ -175,8 +178,8 @@ def test_rails_of_an_unknown_board_are_not_added_up(tmp_path: Path) -> None:
 def test_the_energy_of_readings_is_their_mean_over_the_whole_stretch() -> None:
     values: Iterator[float] = iter([2.0, 4.0] * 10_000)
     source = energy.Readings("readings", lambda: next(values), 0.1)
-    used = energy.over(source, lambda _: time.sleep(0.6))
-    assert used is not None and used.power_w == pytest.approx(3.0, rel=0.1)
+    # Of at least twenty.
+    assert _watts(source, seconds=0.6) == pytest.approx(3.0, rel=0.1)
 
 
 def test_too_few_readings_are_no_figure_and_those_of_the_first_moment_do_not_count() -> None:
@@ -185,7 +188,9 @@ def test_too_few_readings_are_no_figure_and_those_of_the_first_moment_do_not_cou
     # A mean of the last second shows what was before the calls: 100 W here.
     source = energy.Readings("late", lambda: 100.0 if time.perf_counter() < begun_s + 0.2 else 1.0, 0.4, settle_s=0.3)
     assert source.least_s == pytest.approx(0.7)
-    assert _watts(source, seconds=0.7) == pytest.approx(1.0, rel=0.01)
+    # Long enough for its readings on a busy machine too: a second stretch would have no first moment of 100 W.
+    used = energy.over(source, lambda _: time.sleep(2.0))
+    assert used is not None and used.power_w == pytest.approx(1.0, rel=0.01)
 
 
 # A Mac. The text is of the form that powermetrics writes, as its manual and programs that read it have it.
@@ -327,8 +332,8 @@ def test_rest_is_watched_before_loading_and_the_calls_after_everything() -> None
     end = server.end()
     # A quarter of a second of virtual time holds five calls of 50 ms.
     assert end.call_energy_j == pytest.approx(3.0 / 5) and end.energy_source == "steps"
-    # Rest took a quarter of a real second.
-    assert end.idle_power_w is not None and 0.5 <= end.idle_power_w <= 0.5 / 0.25
+    # Rest took a quarter of a real second, or longer where the machine was busy.
+    assert end.idle_power_w is not None and 0 < end.idle_power_w <= 0.5 / 0.25
 
 
 def test_a_counter_that_stands_still_is_none() -> None:
