@@ -135,6 +135,15 @@ class Plot {
         clear: "dblclick",
       },
     };
+    const label = {
+      type: "text",
+      align: { expr: "datum.side" },
+      dy: -18,
+      fontWeight: "bold",
+      fill: theme.ink,
+      clip: false,
+      tooltip: null,
+    };
     return {
       width: "container",
       height: Math.max(300, Math.min(520, this.host.clientWidth * 0.62)),
@@ -208,31 +217,12 @@ class Plot {
         },
         {
           data: { name: "marked" },
-          mark: {
-            type: "text",
-            align: { expr: "datum.side" },
-            dy: -18,
-            fontWeight: "bold",
-            fill: theme.ink,
-            stroke: theme.card,
-            strokeWidth: 4,
-            strokeOpacity: 0.9,
-            clip: false,
-            tooltip: null,
-          },
+          mark: { ...label, stroke: theme.card, strokeWidth: 4, strokeOpacity: 0.9 },
           encoding: { ...place, text: { field: "name" } },
         },
         {
           data: { name: "marked" },
-          mark: {
-            type: "text",
-            align: { expr: "datum.side" },
-            dy: -18,
-            fontWeight: "bold",
-            fill: theme.ink,
-            clip: false,
-            tooltip: null,
-          },
+          mark: label,
           encoding: { ...place, text: { field: "name" } },
         },
         {
