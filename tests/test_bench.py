@@ -5,76 +5,23 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from tests.report import samples
+from tests import small_device
 from vitprof.bench import Hold, Job
-from vitprof.devices import profiles
-from vitprof.devices.lease import Lease
-from vitprof.devices.transports import RunnerFailed
-from vitprof.devices.transports.fake import FakeLink, FakeTransport, HeldLink, VirtualClock
 from vitprof.errors import ExitCode, UnreachableError, VitprofError
-from vitprof.group import Setting
-from vitprof.places import Places
 from vitprof.protocols import Effort, protocol
-from vitprof.records import ModelSpec, Source
-from vitprof.report.progress import NoProgress
 from vitprof.rows import is_out_of_memory
-from vitprof.runner.wire import OUT_OF_MEMORY, Failure, Plan, Task
-from vitprof.store.journal import Journal
+from vitprof.runner.wire import Failure
 from vitprof.store.runs import new_run
 
-
-class Small(FakeTransport):
-    """A device whose memory holds so many models at a time; `why_not` is raised for files named `large`."""
-
-    def __init__(self, clock: VirtualClock, room: int, why_not: VitprofError | None = None) -> None:
-        super().__init__(clock)
-        self.loaded: list[FakeLink] = []
-        self._clock = clock
-        self._room = room
-        self._why_not = why_not
-
-    def place(self, path: str) -> str:
-        if self._why_not and "large" in path:
-            raise self._why_not
-        return path
-
-    def start(self, task: Task) -> FakeLink | HeldLink:
-        if not isinstance(task, Plan):
-            return HeldLink()
-        if len(self.loaded) == self._room:
-            raise RunnerFailed(Failure("load", "out of memory: no room", "use a smaller --batch", kind=OUT_OF_MEMORY))
-        self.loaded.append(_Loaded(task, self._clock, self))
-        return self.loaded[-1]
-
-
-class _Loaded(FakeLink):
-    def __init__(self, plan: Plan, clock: VirtualClock, device: Small) -> None:
-        super().__init__(plan, clock)
-        self._device = device
-
-    def close(self) -> None:
-        super().close()
-        if self in self._device.loaded:
-            self._device.loaded.remove(self)
+_RULES = dataclasses.replace(protocol(Effort.QUICK), reference="")
 
 
 def _hold(tmp_path: Path, room: int, why_not: VitprofError | None = None) -> Hold:
-    clock = VirtualClock()
-    transport = Small(clock, room, why_not)
-    rules = dataclasses.replace(protocol(Effort.QUICK), reference="")
-    setting = Setting(transport, rules, Journal(tmp_path), NoProgress(), clock=lambda: clock.now_ns / 1e9)
-    held = Lease(profiles.device("local"), transport, lambda _: None)
-    held.take()
-    return Hold(held, setting, Places(tmp_path, tmp_path), [], new_run("latency"))
+    return small_device.held(tmp_path, _RULES, new_run("latency"), room, why_not)
 
 
 def _jobs(tmp_path: Path, *names: str) -> dict[str, Job]:
-    jobs = {}
-    for name in names:
-        spec = ModelSpec(name, Source.TIMM)
-        made = dataclasses.replace(samples.artifact(spec, 10**6, 10), folder=tmp_path / name, expected=None)
-        jobs[name] = Job(made, samples.result(name, spec=spec, backend="fake"), None, {"call_ns": 1_000_000})
-    return jobs
+    return {name: small_device.job(tmp_path, name, _RULES, 1_000_000) for name in names}
 
 
 def test_who_runs_out_of_memory_beside_others_is_measured_again_alone(tmp_path: Path) -> None:

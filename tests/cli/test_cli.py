@@ -43,8 +43,8 @@ def test_a_file_is_measured_and_the_json_is_alone_on_standard_output() -> None:
     assert row["outcome"] == "ok" and row["backend"] == "ort"
     assert row["latency_ns"]["samples"] >= 30 and row["latency_ns"]["stop_reason"] == "calls"
     assert len(row["samples_ns"]) == row["latency_ns"]["samples"]
-    # The reference against itself: no mood of the machine makes one of them ten times as slow for half of the rounds.
-    assert 0.1 < row["relative"]["ratio"] < 10
+    # The reference against itself: no mood of the machine makes one of them twice as slow for half of the rounds.
+    assert 0.5 < row["relative"]["ratio"] < 2
     assert row["parity"]["verdict"] == "not-checked" and "no original" in row["parity"]["reason"]
     assert row["environment"]["before"]["cores"] >= 1
 

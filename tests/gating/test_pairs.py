@@ -8,19 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from tests import small_device
 from tests.report import samples
 from vitprof.analysis.changes import cell_of
 from vitprof.bench import Hold, Job, Measured
-from vitprof.devices import profiles
-from vitprof.devices.lease import Lease
 from vitprof.devices.profiles import reference_model
-from vitprof.devices.transports import RunnerFailed
-from vitprof.devices.transports.fake import FakeLink, FakeTransport, HeldLink, VirtualClock
 from vitprof.errors import ExitCode, UsageError
 from vitprof.gates import GatedCell, GateVerdict, Judgement
 from vitprof.gating.pairs import Pair, PairRequest, gate_pair, sides_of, with_remedy
 from vitprof.gating.stored import GateRun
-from vitprof.group import Setting
 from vitprof.measurements import Doubt, Grade
 from vitprof.pipeline import Request
 from vitprof.places import Places
@@ -28,8 +24,6 @@ from vitprof.protocols import Effort, protocol
 from vitprof.records import Metric, ModelSpec, Result, Source
 from vitprof.report.document import dicts_from_results
 from vitprof.report.progress import NoProgress
-from vitprof.runner.wire import OUT_OF_MEMORY, Failure, Plan, Task
-from vitprof.store.journal import Journal
 from vitprof.store.results import open_store
 from vitprof.store.runs import new_run
 from vitprof.units import Amount
@@ -117,56 +111,13 @@ def test_counts_are_compared_backend_by_backend_whatever_was_interrupted() -> No
     assert told == [both, both[:1], [], [("aort", "aort"), ("alitert", "alitert")]]
 
 
-class Cramped(FakeTransport):
-    """A device in virtual time with room for so many models beside the reference, which takes 4 ms."""
-
-    def __init__(self, clock: VirtualClock, room: int) -> None:
-        super().__init__(clock)
-        self.loaded: list[FakeLink] = []
-        self._clock = clock
-        self._room = room
-
-    def start(self, task: Task) -> FakeLink | HeldLink:
-        if not isinstance(task, Plan):
-            return HeldLink()
-        if task.backend != "fake":
-            return FakeLink(dataclasses.replace(task, backend="fake", options={"call_ns": 4_000_000}), self._clock)
-        if len(self.loaded) == self._room:
-            raise RunnerFailed(Failure("load", "out of memory: no room", "use a smaller --batch", kind=OUT_OF_MEMORY))
-        self.loaded.append(_Loaded(task, self._clock, self))
-        return self.loaded[-1]
-
-
-class _Loaded(FakeLink):
-    def __init__(self, plan: Plan, clock: VirtualClock, device: Cramped) -> None:
-        super().__init__(plan, clock)
-        self._device = device
-
-    def close(self) -> None:
-        super().close()
-        if self in self._device.loaded:
-            self._device.loaded.remove(self)
-
-
 def beside(tmp_path: Path, room: int, *, reference: str | None = None) -> tuple[Pair, Hold]:
     """A model of 5 ms against one of 4 ms on a device with that room."""
-    clock = VirtualClock()
-    transport = Cramped(clock, room)
     rules = protocol(Effort.QUICK)
     rules = rules if reference is None else dataclasses.replace(rules, reference=reference)
-    setting = Setting(transport, rules, Journal(tmp_path), NoProgress(), clock=lambda: clock.now_ns / 1e9)
-    held = Lease(profiles.device("local"), transport, lambda _: None)
-    held.take()
-    jobs = []
-    for name, call_ns in (("head", 5_000_000), ("base", 4_000_000)):
-        spec = ModelSpec(name, Source.TIMM)
-        made = dataclasses.replace(
-            samples.artifact(spec, 10**6, 10), folder=tmp_path / name, sha256=name, expected=None
-        )
-        blank = samples.result(name, spec=spec, backend="fake", protocol=rules)
-        jobs.append(Job(made, blank, None, {"call_ns": call_ns}))
     run = new_run("gate pair")
-    return Pair(jobs[0], jobs[1], 0.03, run.id), Hold(held, setting, Places(tmp_path, tmp_path), [], run)
+    head, base = (small_device.job(tmp_path, *one) for one in (("head", rules, 5_000_000), ("base", rules, 4_000_000)))
+    return Pair(head, base, 0.03, run.id), small_device.held(tmp_path, rules, run, room)
 
 
 def test_who_runs_out_of_memory_beside_the_other_is_measured_again_alone(tmp_path: Path) -> None:
